@@ -1,0 +1,58 @@
+/* Normalization: a driver's record becomes a gimux.v1.Event in OCSF's words. Pure: no socket, no allocation
+ * per event. docs/events.md has the table of what becomes of what. */
+#ifndef GIMUX_NORMALIZE_H
+#define GIMUX_NORMALIZE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/event_class.h"
+#include "proto/gimux.pb-c.h"
+#include "proto/guest_record.h"
+
+/* Which drive letter each device of one guest has, from its VOLUMES record. Zero-initialize; owns no memory.
+ */
+#define VOLUME_MAX        26
+#define VOLUME_DEVICE_MAX 64 /* bytes of UTF-8; longer device names are left out */
+struct volume_map {
+    uint32_t count;
+    struct {
+        char letter;
+        char device[VOLUME_DEVICE_MAX]; /* "\Device\HarddiskVolume2", no trailing backslash, NUL-terminated */
+    } volumes[VOLUME_MAX];
+};
+
+/* Replaces the map by what the record says (texts are UTF-16LE). Entries over VOLUME_MAX or with devices that
+ * are too long or not ASCII are left out; returns how many were. */
+uint32_t volume_map_set(struct volume_map *map, const struct gr_volumes *volumes);
+
+/* One event, ready to be packed. Holds the memory that its texts need (about 512 KiB): keep one and use it
+ * again. What it points to lives until the next call with it. */
+struct normalized;
+
+struct normalized *normalized_new(void); /* aborts when out of memory: called once, at start */
+void normalized_free(struct normalized *event);
+
+/* Makes the event of one record (an event type; decoded by gr_decode; from a driver of kind `driver`).
+ * `stream` is gimuxd's number of the stream. `volumes` may be NULL. Never fails: what the guest says wrongly
+ * becomes lossy text, clamped time, or activity 99. */
+void normalize_record(struct normalized *event, const struct gr_record *record, uint16_t driver,
+                      const struct volume_map *volumes, uint32_t stream);
+
+/* Makes gimuxd's own event about a driver's link: up (activity Start) or down (Stop). Texts are UTF-8 and are
+ * not copied; `reason` may be NULL. time is Unix nanoseconds. */
+void normalize_lifecycle(struct normalized *event, uint32_t stream, uint64_t sequence, int64_t time, bool up,
+                         uint16_t driver, const uint8_t boot_id[GR_UUID_SIZE], const char *reason,
+                         const char *door);
+
+/* The whole frame (its body is the event), for gimux__v1__frame__get_packed_size and __pack. */
+const Gimux__V1__Frame *normalized_frame(const struct normalized *event);
+
+enum event_class normalized_class(const struct normalized *event);
+
+/* The path of a file event as it stands in the frame (not NUL-counted), or NULL for other classes or no path.
+ */
+const char *normalized_path(const struct normalized *event, size_t *len);
+
+#endif
