@@ -24,10 +24,10 @@ struct volume_map {
 };
 
 /* Replaces the map by what the record says (texts are UTF-16LE). Entries over VOLUME_MAX or with devices that
- * are too long or not ASCII are left out; returns how many were. */
+ * are too long, not ASCII or not an absolute name are left out; returns how many were. */
 uint32_t volume_map_set(struct volume_map *map, const struct gr_volumes *volumes);
 
-/* One event, ready to be packed. Holds the memory that its texts need (about 512 KiB): keep one and use it
+/* One event, ready to be packed. Holds the memory that its texts need (about 900 KiB): keep one and use it
  * again. What it points to lives until the next call with it. */
 struct normalized;
 

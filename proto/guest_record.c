@@ -530,7 +530,8 @@ gr_volume_put(uint8_t *buf, size_t cap, size_t *len, const struct gr_volume *vol
         return false;
     put_number(buf + *len, 2, volume->letter);
     put_number(buf + *len + 2, 2, volume->device.len);
-    memcpy(buf + *len + 4, volume->device.data, volume->device.len);
+    if (volume->device.len > 0)
+        memcpy(buf + *len + 4, volume->device.data, volume->device.len);
     *len += 4 + volume->device.len;
     return true;
 }

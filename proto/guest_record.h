@@ -337,8 +337,8 @@ enum gr_result {
 
 /* Decodes the record at the start of buf[0..len). On GR_OK and GR_SKIP the record takes record->size bytes of
  * buf. Checks the size before anything else, every text length against what the record holds, and that
- * numbers are within what this version knows (operations, drivers, families). On GR_INVALID only why is
- * written. */
+ * numbers are within what this version knows (operations, directions, families; not a HELLO's driver, which
+ * has its own REJECT). On GR_INVALID why is written and record holds nothing of use. */
 enum gr_result gr_decode(const uint8_t *buf, size_t len, struct gr_record *record, char why[GR_WHY_MAX]);
 
 /* Writes the record to buf[0..cap). Returns its size in bytes, or 0 if it does not fit, its type is unknown,

@@ -1,0 +1,61 @@
+/* Guest sessions: one connection of a driver, from its HELLO to its end. */
+#ifndef GIMUX_GUEST_H
+#define GIMUX_GUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mux/conf.h"
+#include "mux/conn.h"
+#include "mux/loop.h"
+#include "mux/route.h"
+
+/* What is known of whoever connects, from the door that it came by. */
+struct guest_door {
+    char name[ADDRESS_TEXT_MAX]; /* the address, for logs and events */
+    bool proved;                 /* vm_uuid is the VM, whatever the hello says */
+    uint8_t vm_uuid[GR_UUID_SIZE];
+    bool vmx;     /* the host's lifecycle source, and nobody else, comes this way */
+    uint32_t cid; /* vsock peer, 0 if none */
+};
+
+struct guest;
+
+/* All sessions of the process. */
+struct guest_list {
+    struct loop *loop;
+    struct route *route;
+    const struct conf *conf;
+    LIST_HEAD(, guest) guests;
+    uint32_t count;
+    struct loop_timer *heartbeat; /* one for all */
+};
+
+/* How the route reaches a session: for route_init. */
+extern const struct route_guest_ops guest_route_ops;
+
+bool guest_list_init(struct guest_list *list, struct loop *loop, struct route *route,
+                     const struct conf *conf);
+
+/* Reads nothing more from anybody; acknowledgements still go out. */
+void guest_list_pause(struct guest_list *list);
+
+/* Says BYE to all and closes them. Their memory goes at the end of the turn. */
+void guest_list_close(struct guest_list *list, const char *reason);
+
+/* Frees what is left, after the loop has ended and the last turn's tasks have run. */
+void guest_list_fini(struct guest_list *list);
+
+/* A session begins on a connected, non-blocking socket, which is taken over. At the configured limit of
+ * connections it is closed at once, which a log line says. */
+void guest_accept(struct guest_list *list, int fd, const struct guest_door *door);
+
+/* The same on a connection that another owner has used so far (a VMM's CONNECT, a dialled chardev). `gone` is
+ * called with arg when the session has ended; false if it could not begin, and the connection was closed. */
+bool guest_adopt(struct guest_list *list, struct conn *conn, const struct guest_door *door,
+                 void (*gone)(void *arg), void *arg);
+
+/* What conn_dial is to be told for a connection that guest_adopt will take. */
+extern const struct conn_limits guest_conn_limits;
+
+#endif

@@ -1,0 +1,32 @@
+/* The doors: where guests come in, and the VMs that gimuxd dials itself. */
+#ifndef GIMUX_LISTEN_H
+#define GIMUX_LISTEN_H
+
+#include <stdbool.h>
+
+#include "mux/conf.h"
+#include "mux/guest.h"
+#include "mux/loop.h"
+
+struct door;
+struct dialled;
+
+struct door_list {
+    struct loop *loop;
+    struct guest_list *guests;
+    const struct conf *conf;
+    LIST_HEAD(, door) doors;
+    LIST_HEAD(, dialled) dialled;
+};
+
+void door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests);
+
+/* Opens the doors of the configuration that are not open yet, closes those that it has no more, dials and
+ * hangs up likewise; the others, and who came in by them, stay. Returns false, having logged each, if a door
+ * cannot be opened; those that can are. The caller keeps conf until the next call. */
+bool door_list_set_conf(struct door_list *list, const struct conf *conf);
+
+/* Closes all doors and stops dialling. UNIX sockets are removed from the file system. */
+void door_list_close(struct door_list *list);
+
+#endif

@@ -1,0 +1,98 @@
+/* The route: who gets what, and who may read on. It joins streams of guests to sinks of SVMs through the VM
+ * logs; it knows a guest as something that can be paused, resumed and answered, and an SVM as a sink. */
+#ifndef GIMUX_ROUTE_H
+#define GIMUX_ROUTE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mux/conf.h"
+#include "mux/loop.h"
+#include "mux/normalize.h"
+#include "mux/sink.h"
+#include "mux/vm.h"
+
+/* What the route asks of a guest session. None is called from within a call of that session. */
+struct route_guest_ops {
+    void (*pause)(void *guest);                    /* stop reading: the VM's log is full */
+    void (*resume)(void *guest);                   /* read on */
+    void (*accepted)(void *guest);                 /* stream->log.accepted has grown */
+    void (*interest)(void *guest, uint64_t kinds); /* GR_KIND bits that anybody wants have changed */
+    void (*replaced)(void *guest,
+                     const char *why); /* the same driver has come again: close; the stream is taken */
+};
+
+struct route {
+    struct loop *loop;
+    const struct conf *conf;
+    struct route_guest_ops guest_ops;
+    struct vmlog_pool pool;
+    struct vm_table table;
+    struct sink *sinks[VMLOG_SINKS]; /* by slot; NULL: free */
+    struct normalized *event;        /* the one that is being made */
+    uint8_t own_boot[GR_UUID_SIZE];  /* this gimuxd's life, as boot id of its own streams */
+    uint64_t interest;               /* GR_KIND bits */
+    LIST_HEAD(, vm) paused;
+    LIST_HEAD(, vm) dirty;
+    struct loop_task task; /* the end of the turn: acknowledgements, wake-ups, resumes */
+};
+
+void route_init(struct route *route, struct loop *loop, const struct conf *conf,
+                const struct route_guest_ops *ops);
+void route_fini(struct route *route);
+
+/* New limits, and sinks with new configurations of theirs. */
+void route_set_conf(struct route *route, const struct conf *conf);
+
+/* ---- guests ---- */
+
+/* Who is at a door. */
+struct route_hello {
+    const struct gr_hello *hello;
+    const char *build; /* UTF-8 of the hello's texts */
+    const char *guest_os;
+    const char *door; /* the address, for the lifecycle event */
+    bool proved;      /* the door itself says that it is this VM; else only the hello does */
+    uint32_t cid;     /* vsock peer, 0 if none */
+};
+
+/* A driver says hello. Returns 0 and its stream, on which the guest goes on from stream->log.last + 1; or an
+ * enum gr_reject_code with a text in why. On 0 the stream's guest is set, a lifecycle event told, and a hole
+ * between what gimuxd wants and what the driver still holds has become a gap. */
+int route_open(struct route *route, const struct route_hello *hello, void *guest, struct stream **stream,
+               char *why, size_t why_size);
+
+/* The driver of the stream is gone, for that reason. `ended`: it said that nothing more will come. */
+void route_close(struct route *route, struct stream *stream, bool ended, const char *reason);
+
+/* A driver that was silent, and is back on the same connection. */
+void route_lifecycle(struct route *route, struct stream *stream, bool up, const char *reason);
+
+/* Takes the stream's next event record (sequence == stream->log.last + 1). Returns false if there is no room
+ * now: the guest was paused and will offer it again. */
+bool route_publish(struct route *route, struct stream *stream, const struct gr_record *record,
+                   const struct volume_map *volumes);
+
+/* The driver has dropped stream->log.last + 1 .. last itself. Returns false if there is no room now. */
+bool route_lost(struct route *route, struct stream *stream, uint64_t last);
+
+/* ---- SVMs ---- */
+
+/* A solution begins to take part; false if there is no slot or no memory. */
+bool route_add_sink(struct route *route, struct sink *sink, const struct conf_solution *conf,
+                    const struct sink_ops *ops, void *arg);
+void route_remove_sink(struct route *route, struct sink *sink);
+
+/* The sink's SVM has said hello; NULL or what is wrong with it. */
+const char *route_sink_up(struct route *route, struct sink *sink, Gimux__V1__SvmHello *hello);
+void route_sink_down(struct route *route, struct sink *sink);
+
+/* The SVM acknowledges; false if it was never sent that. */
+bool route_ack(struct route *route, struct sink *sink, uint32_t stream, uint64_t sequence);
+
+/* ---- everything ---- */
+
+/* Events that are in VM logs and not settled for the sink (NULL: for any). */
+uint64_t route_pending(const struct route *route, const struct sink *sink);
+
+#endif

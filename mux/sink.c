@@ -1,0 +1,482 @@
+/* A sink: one solution as the VM logs see it. What it wants, whose turn it is, what it was sent and has
+ * acknowledged.
+ *
+ * Whose turn. VMs with something to send stand in a ring. Each turn adds a quantum of bytes to the VM's
+ * deficit, and it may send as much as its deficit holds; what it does not use it keeps while it stays in the
+ * ring. So over time every VM that has something gets the same share of the link, whatever the sizes of its
+ * events and however many wait: a flooding VM costs the others nothing but the share of one. A VM leaves the
+ * ring when it has nothing more, when its window of unacknowledged bytes is full, or while a gap waits for
+ * its acknowledgement; an acknowledgement brings it back. One batch holds turns of many VMs, so that one
+ * system call carries them all. */
+#include "mux/sink.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define QUANTUM ((size_t)16 * 1024)
+
+struct sink_position {
+    struct sink_key {
+        uint8_t vm_uuid[GR_UUID_SIZE];
+        uint8_t boot_id[GR_UUID_SIZE];
+        uint32_t driver;
+    } key;
+    uint64_t sequence;
+    UT_hash_handle hh;
+};
+
+/* ---- what it wants ---- */
+
+static bool
+listed(const struct sink *sink, const char *uuid, size_t len)
+{
+    const struct conf_list *granted = &sink->conf->vms;
+    uint8_t wanted[GR_UUID_SIZE];
+    char text[GR_UUID_TEXT];
+    bool found = granted->count == 0;
+
+    if (len != GR_UUID_TEXT - 1)
+        return false;
+    memcpy(text, uuid, len);
+    text[len] = '\0';
+    for (unsigned i = 0; i < granted->count && !found; i++)
+        found = strcasecmp(granted->texts[i], text) == 0;
+    if (!found || sink->vm_count == 0)
+        return found;
+    if (!gr_uuid_parse(text, wanted))
+        return false;
+    for (unsigned i = 0; i < sink->vm_count; i++)
+        if (memcmp(sink->vms[i], wanted, GR_UUID_SIZE) == 0)
+            return true;
+    return false;
+}
+
+bool
+sink_wants_vm(const struct sink *sink, const struct vm *vm)
+{
+    return (sink->conf->vms.count == 0 && sink->vm_count == 0) ||
+           listed(sink, vm->uuid_text, GR_UUID_TEXT - 1);
+}
+
+/* Windows paths compare without regard to ASCII case; others, which begin with a slash, exactly. */
+static bool
+has_prefix(const char *path, size_t len, const char *prefix)
+{
+    size_t prefix_len = strlen(prefix);
+
+    if (prefix_len > len)
+        return false;
+    return path[0] == '/' ? memcmp(path, prefix, prefix_len) == 0
+                          : strncasecmp(path, prefix, prefix_len) == 0;
+}
+
+static bool
+muted(const struct sink *sink, const char *path, size_t len)
+{
+    for (unsigned i = 0; i < sink->conf->mute.count; i++)
+        if (has_prefix(path, len, sink->conf->mute.texts[i]))
+            return true;
+    if (!sink->hello || !sink->hello->subscription)
+        return false;
+    for (size_t i = 0; i < sink->hello->subscription->n_muted_path_prefixes; i++)
+        if (has_prefix(path, len, sink->hello->subscription->muted_path_prefixes[i]))
+            return true;
+    return false;
+}
+
+static bool
+wants(void *arg, enum event_class cls, const char *key, size_t len)
+{
+    const struct sink *sink = arg;
+
+    if (cls == CLASS_FILE)
+        return len == 0 || !muted(sink, key, len);
+    if (cls == CLASS_POWER)
+        return listed(sink, key, len);
+    return true;
+}
+
+/* A VM that is not subscribed may still be the host's, in whose log the power events of others are. */
+static struct vmlog_filter
+filter_for(struct sink *sink, const struct vm *vm)
+{
+    struct vmlog_filter filter = { .class_mask = sink->class_mask | 1u << VMLOG_GAP, .arg = sink };
+    bool has_mutes = sink->conf->mute.count > 0 || (sink->hello && sink->hello->subscription &&
+                                                    sink->hello->subscription->n_muted_path_prefixes > 0);
+
+    if (!sink_wants_vm(sink, vm))
+        filter.class_mask = sink->class_mask & (1u << CLASS_POWER);
+    if (has_mutes || sink->conf->vms.count > 0 || sink->vm_count > 0)
+        filter.wants = wants;
+    return filter;
+}
+
+/* ---- coming and going ---- */
+
+void
+sink_init(struct sink *sink, unsigned slot, const struct conf_solution *conf, const struct sink_ops *ops,
+          void *arg)
+{
+    memset(sink, 0, sizeof(*sink));
+    sink->slot = slot;
+    sink->ops = *ops;
+    sink->arg = arg;
+    TAILQ_INIT(&sink->ring);
+    sink_set_conf(sink, conf);
+}
+
+static void
+clear_positions(struct sink *sink)
+{
+    struct sink_position *position;
+    struct sink_position *next;
+
+    HASH_ITER(hh, sink->positions, position, next)
+    {
+        HASH_DEL(sink->positions, position);
+        free(position);
+    }
+}
+
+static void
+clear_hello(struct sink *sink)
+{
+    if (sink->hello)
+        gimux__v1__svm_hello__free_unpacked(sink->hello, NULL);
+    sink->hello = NULL;
+    sink->vm_count = 0;
+    sink->class_mask = sink->conf->class_mask;
+    clear_positions(sink);
+}
+
+void
+sink_fini(struct sink *sink)
+{
+    clear_hello(sink);
+}
+
+void
+sink_set_conf(struct sink *sink, const struct conf_solution *conf)
+{
+    sink->conf = conf;
+    clear_hello(sink);
+}
+
+static const char *
+take_subscription(struct sink *sink, const Gimux__V1__Subscription *subscription)
+{
+    uint32_t mask = 0;
+
+    if (!subscription)
+        return NULL;
+    if (subscription->n_vm_uuids > SINK_VMS_MAX)
+        return "hello: more than 64 VMs in the subscription";
+    for (size_t i = 0; i < subscription->n_vm_uuids; i++)
+        if (!gr_uuid_parse(subscription->vm_uuids[i], sink->vms[sink->vm_count++]))
+            return "hello: a VM in the subscription is not a UUID";
+    for (size_t i = 0; i < subscription->n_class_uids; i++) {
+        enum event_class cls = event_class_by_uid(subscription->class_uids[i]);
+
+        if (cls < CLASS_COUNT) /* a class of a newer version is nothing that we could send */
+            mask |= 1u << cls;
+    }
+    if (subscription->n_class_uids > 0)
+        sink->class_mask &= mask;
+    return NULL;
+}
+
+static const char *
+take_positions(struct sink *sink, const Gimux__V1__SvmHello *hello)
+{
+    for (size_t i = 0; i < hello->n_positions; i++) {
+        const Gimux__V1__StreamPosition *from = hello->positions[i];
+        struct sink_position *position = calloc(1, sizeof(*position));
+        struct sink_position *known;
+
+        if (!position)
+            return "out of memory";
+        if (!gr_uuid_parse(from->vm_uuid, position->key.vm_uuid) ||
+            !gr_uuid_parse(from->boot_id, position->key.boot_id)) {
+            free(position);
+            return "hello: a position's VM or boot id is not a UUID";
+        }
+        position->key.driver = (uint32_t)from->driver;
+        position->sequence = from->last_sequence;
+        HASH_FIND(hh, sink->positions, &position->key, sizeof(position->key), known);
+        if (known) {
+            free(position);
+            return "hello: two positions for one stream";
+        }
+        HASH_ADD(hh, sink->positions, key, sizeof(position->key), position);
+    }
+    return NULL;
+}
+
+void
+sink_stream_added(struct sink *sink, struct stream *stream)
+{
+    struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+    struct sink_position *position;
+    struct sink_key key;
+
+    memset(&key, 0, sizeof(key));
+    memcpy(key.vm_uuid, stream->vm->uuid, GR_UUID_SIZE);
+    memcpy(key.boot_id, stream->boot_id, GR_UUID_SIZE);
+    key.driver = stream->driver;
+    HASH_FIND(hh, sink->positions, &key, sizeof(key), position);
+    if (!position)
+        return;
+    if (position->sequence >= stream->start)
+        vmlog_resume(&stream->vm->log, sink->slot, &stream->log, position->sequence);
+    else if (position->sequence > 0 && position->sequence < stream->start - 1 &&
+             progress->acked == stream->start - 1 && sink_wants_vm(sink, stream->vm))
+        vmlog_gap_before(&stream->vm->log, sink->slot, &stream->log, position->sequence + 1,
+                         stream->start - 1, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
+    HASH_DEL(sink->positions, position);
+    free(position);
+}
+
+const char *
+sink_up(struct sink *sink, struct vm_table *table, Gimux__V1__SvmHello *hello)
+{
+    const char *why;
+    struct vm *vm;
+    struct stream *stream;
+
+    clear_hello(sink);
+    sink->hello = hello;
+    why = take_subscription(sink, hello->subscription);
+    if (!why)
+        why = take_positions(sink, hello);
+    if (why)
+        return why;
+    sink->connection++;
+    sink->up = true;
+    for (vm = table->vms; vm; vm = vm->hh.next) {
+        LIST_FOREACH(stream, &vm->streams, of_vm)
+        sink_stream_added(sink, stream);
+        sink_activate(sink, vm);
+    }
+    return NULL;
+}
+
+void
+sink_down(struct sink *sink, struct vm_table *table)
+{
+    struct vm *vm;
+
+    sink->up = false;
+    sink->portion_count = 0;
+    for (vm = table->vms; vm; vm = vm->hh.next) {
+        sink_deactivate(sink, vm);
+        vmlog_rewind(&vm->log, sink->slot);
+    }
+}
+
+/* ---- turns ---- */
+
+static bool
+has_work(const struct sink *sink, const struct vm *vm)
+{
+    return vm->log.cursors[sink->slot].inflight < sink->window && vmlog_has_more(&vm->log, sink->slot);
+}
+
+void
+sink_activate(struct sink *sink, struct vm *vm)
+{
+    struct vm_turn *turn = &vm->turns[sink->slot];
+
+    if (!sink->up || turn->active || !has_work(sink, vm))
+        return;
+    turn->active = true;
+    turn->deficit = 0;
+    TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
+}
+
+void
+sink_deactivate(struct sink *sink, struct vm *vm)
+{
+    struct vm_turn *turn = &vm->turns[sink->slot];
+
+    if (!turn->active)
+        return;
+    turn->active = false;
+    TAILQ_REMOVE(&sink->ring, turn, ring);
+}
+
+static void
+tell_start(struct sink *sink, struct stream *stream)
+{
+    struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+    Gimux__V1__StreamStart start = GIMUX__V1__STREAM_START__INIT;
+    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+
+    vmlog_announce(&stream->log, sink->slot, sink->connection);
+    start.stream = stream->log.id;
+    start.vm_uuid = stream->vm->uuid_text;
+    start.driver = (Gimux__V1__Driver)stream->driver;
+    start.boot_id = stream->boot_text;
+    start.first_sequence = progress->settled + 1;
+    start.driver_build = stream->build;
+    start.guest_os = stream->guest_os;
+    frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_START;
+    frame.stream_start = &start;
+    sink->ops.tell(sink->arg, &frame);
+}
+
+static void
+tell_gaps(struct sink *sink, struct vm *vm)
+{
+    struct stream *stream;
+
+    LIST_FOREACH(stream, &vm->streams, of_vm)
+    {
+        struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+        Gimux__V1__Gap gap = GIMUX__V1__GAP__INIT;
+        Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+
+        if (progress->gap_last == 0)
+            continue;
+        if (progress->announced != sink->connection)
+            tell_start(sink, stream);
+        if (!vmlog_gap_next(&vm->log, sink->slot, &stream->log, &gap.first_sequence, &gap.last_sequence))
+            continue;
+        gap.stream = stream->log.id;
+        gap.reason = (Gimux__V1__GapReason)progress->gap_reason;
+        frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
+        frame.gap = &gap;
+        sink->ops.tell(sink->arg, &frame);
+    }
+}
+
+/* One VM's turn: adds to the batch what its deficit allows. Returns false if a frame of this SVM's own must
+ * go first, which is possible only behind what the batch already holds. */
+static bool
+take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t max_bytes)
+{
+    struct vm_turn *turn = &vm->turns[sink->slot];
+    struct vmlog_cursor *cursor = &vm->log.cursors[sink->slot];
+    struct vmlog_filter filter = filter_for(sink, vm);
+    size_t before = batch->bytes;
+    size_t budget;
+    struct vmlog_stream *stream = NULL;
+
+    turn->deficit += QUANTUM;
+    budget =
+        turn->deficit < sink->window - cursor->inflight ? turn->deficit : sink->window - cursor->inflight;
+    if (budget > max_bytes)
+        budget = max_bytes;
+    for (;;) {
+        enum vmlog_peek result =
+            vmlog_peek(&vm->log, sink->slot, &filter, sink->connection, batch, budget, &stream);
+
+        if (result == VMLOG_FRAMES)
+            break;
+        if (batch->count > 0) {
+            turn->deficit -= QUANTUM; /* the turn did not take place */
+            return false;
+        }
+        /* what it passed over on the way is filtered */
+        vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
+        if (result == VMLOG_ANNOUNCE)
+            tell_start(sink, (struct stream *)(void *)stream);
+        else
+            tell_gaps(sink, vm);
+    }
+    sink->portions[sink->portion_count].vm = vm;
+    sink->portions[sink->portion_count++].bytes = batch->bytes - before;
+    return true;
+}
+
+void
+sink_gather(struct sink *sink, struct vmlog_batch *batch, size_t max_bytes)
+{
+    const unsigned max_portions = sizeof(sink->portions) / sizeof(sink->portions[0]);
+
+    sink->portion_count = 0;
+    while (!TAILQ_EMPTY(&sink->ring) && sink->portion_count < max_portions && batch->bytes < max_bytes &&
+           batch->count < batch->max) {
+        struct vm_turn *turn = TAILQ_FIRST(&sink->ring);
+
+        if (!take_turn(sink, turn->vm, batch, max_bytes - batch->bytes))
+            return;
+        TAILQ_REMOVE(&sink->ring, turn, ring);
+        turn->active = false;
+        if (batch->count == 0)
+            sink_sent(sink, 0, &(struct iovec){ NULL, 0 }); /* all of it was filtered: the next one's turn */
+    }
+}
+
+void
+sink_sent(struct sink *sink, size_t taken, struct iovec *rest)
+{
+    unsigned count = sink->portion_count;
+
+    rest->iov_len = 0;
+    sink->portion_count = 0;
+    sink->sent_bytes += taken;
+    for (unsigned i = 0; i < count; i++) {
+        struct vm *vm = sink->portions[i].vm;
+        struct vm_turn *turn = &vm->turns[sink->slot];
+        size_t bytes = taken < sink->portions[i].bytes ? taken : sink->portions[i].bytes;
+        struct iovec part = { NULL, 0 };
+
+        vmlog_sent(&vm->log, sink->slot, bytes, &part);
+        taken -= bytes;
+        if (part.iov_len > 0)
+            *rest = part;
+        bytes += part.iov_len;
+        if (bytes == 0 && sink->portions[i].bytes > 0)
+            bytes = QUANTUM; /* the socket was full: the turn did not take place */
+        turn->deficit = bytes < turn->deficit ? turn->deficit - bytes : 0;
+        sink->moved(sink->route, vm);
+        if (!has_work(sink, vm)) {
+            turn->deficit = 0;
+        } else if (!turn->active) {
+            turn->active = true;
+            TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
+        }
+    }
+}
+
+/* ---- what comes back ---- */
+
+bool
+sink_ack(struct sink *sink, struct vm_table *table, uint32_t id, uint64_t sequence)
+{
+    struct stream *stream = vm_stream_by_id(table, id);
+
+    if (!stream || stream->log.sinks[sink->slot].announced != sink->connection)
+        return !stream && id <= table->next_stream && id > 0; /* forgotten meanwhile: nothing of it is open */
+    if (!vmlog_ack(&stream->vm->log, sink->slot, &stream->log, sequence))
+        return false;
+    sink->moved(sink->route, stream->vm);
+    sink_activate(sink, stream->vm);
+    return true;
+}
+
+void
+sink_tell_progress(struct sink *sink, struct vm_table *table)
+{
+    struct stream *stream;
+
+    for (stream = table->streams; stream; stream = stream->hh.next) {
+        struct vmlog_progress *of = &stream->log.sinks[sink->slot];
+        Gimux__V1__StreamProgress progress = GIMUX__V1__STREAM_PROGRESS__INIT;
+        Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+
+        if (of->settled == of->reported || !sink_wants_vm(sink, stream->vm))
+            continue;
+        if (of->announced != sink->connection)
+            tell_start(sink, stream);
+        of->reported = of->settled;
+        if (of->sent < of->settled)
+            of->sent = of->settled; /* the SVM may acknowledge what it was told */
+        progress.stream = stream->log.id;
+        progress.sequence = of->settled;
+        progress.filtered = of->filtered;
+        frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_PROGRESS;
+        frame.stream_progress = &progress;
+        sink->ops.tell(sink->arg, &frame);
+    }
+}

@@ -1,0 +1,99 @@
+/* A sink: one solution as the VM logs see it. What it wants, whose turn it is (deficit round robin over VMs),
+ * what it was sent and has acknowledged. It knows no socket: frames go out by gather and sent, small ones by
+ * `tell`. */
+#ifndef GIMUX_SINK_H
+#define GIMUX_SINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "mux/conf.h"
+#include "mux/vm.h"
+#include "proto/gimux.pb-c.h"
+
+/* How the sink reaches its SVM; given from above. */
+struct sink_ops {
+    /* Sends one frame of this SVM's own before anything that is gathered later. */
+    void (*tell)(void *arg, const Gimux__V1__Frame *frame);
+    /* There is something to gather. Called at the end of a turn, while the SVM is up. */
+    void (*wake)(void *arg);
+};
+
+/* What the SVM has of a stream that does not exist here yet. */
+struct sink_position;
+
+#define SINK_VMS_MAX 64 /* VMs that a subscription names; configuration and hello each */
+
+struct sink {
+    const struct conf_solution *conf; /* the caller's; replaced on reload */
+    unsigned slot;                    /* in vmlog.cursors and vm.turns */
+    struct sink_ops ops;
+    void *arg;
+    /* The VM's log moved on for this sink: its guests may have something to hear. Set by the route. */
+    void (*moved)(void *route, struct vm *vm);
+    void *route;
+    bool up;                    /* the SVM has said hello on this connection */
+    bool awake;                 /* will be woken at the end of the turn */
+    uint32_t connection;        /* counts them, from 1 */
+    uint64_t window;            /* bytes of one VM in flight */
+    uint32_t class_mask;        /* effective subscription */
+    Gimux__V1__SvmHello *hello; /* of this connection (protobuf-c's memory), or NULL */
+    unsigned vm_count;          /* of the hello's list */
+    uint8_t vms[SINK_VMS_MAX][GR_UUID_SIZE];
+    struct sink_position *positions;
+    TAILQ_HEAD(sink_ring, vm_turn) ring; /* VMs with something to send */
+    uint64_t sent_bytes;
+    uint64_t skips; /* times that events were given up */
+    struct {
+        struct vm *vm;
+        size_t bytes;
+    } portions[VMLOG_SINKS * 4]; /* of the batch that was gathered and not yet sent */
+    unsigned portion_count;
+};
+
+/* The sink is not up. conf must stay until sink_fini or sink_set_conf. */
+void sink_init(struct sink *sink, unsigned slot, const struct conf_solution *conf, const struct sink_ops *ops,
+               void *arg);
+void sink_fini(struct sink *sink);
+
+/* A new configuration of the same solution. */
+void sink_set_conf(struct sink *sink, const struct conf_solution *conf);
+
+/* The SVM has said hello (the sink owns it from now on, whatever is returned): its positions count for the
+ * streams in the table, its subscription narrows the configured one. Returns NULL, or what is wrong with the
+ * hello. */
+const char *sink_up(struct sink *sink, struct vm_table *table, Gimux__V1__SvmHello *hello);
+
+/* The connection is gone. */
+void sink_down(struct sink *sink, struct vm_table *table);
+
+/* A stream has come into being: if the SVM already had of it (before a restart of gimuxd), what is missing is
+ * a gap. */
+void sink_stream_added(struct sink *sink, struct stream *stream);
+
+/* The VM's log has something new, or the sink may go on with it: it takes its turn. */
+void sink_activate(struct sink *sink, struct vm *vm);
+
+/* The VM is about to be forgotten, or the sink leaves its log. */
+void sink_deactivate(struct sink *sink, struct vm *vm);
+
+/* Gathers what comes next, in turns of the VMs, tells starts of streams and gaps that must come before.
+ * Nothing was gathered if batch->count stays 0. The caller sends the pieces and calls sink_sent, before
+ * anything else. */
+void sink_gather(struct sink *sink, struct vmlog_batch *batch, size_t max_bytes);
+
+/* `taken` bytes of the gathered ones went out; *rest as in vmlog_sent. */
+void sink_sent(struct sink *sink, size_t taken, struct iovec *rest);
+
+/* The SVM's acknowledgement. Returns false if it is for something that was never sent. */
+bool sink_ack(struct sink *sink, struct vm_table *table, uint32_t stream, uint64_t sequence);
+
+/* Tells StreamProgress for every stream that has moved since the last time. */
+void sink_tell_progress(struct sink *sink, struct vm_table *table);
+
+/* Whether the solution wants anything of this VM at all. */
+bool sink_wants_vm(const struct sink *sink, const struct vm *vm);
+
+#endif

@@ -1,0 +1,52 @@
+/* SVM links: for every solution a connection that gimuxd dials, again and again, and the frames on it. */
+#ifndef GIMUX_SVM_H
+#define GIMUX_SVM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mux/conf.h"
+#include "mux/loop.h"
+#include "mux/route.h"
+#include "mux/tls.h"
+
+enum svm_state {
+    SVM_WAITING,    /* for the next attempt */
+    SVM_RESOLVING,  /* the host's name */
+    SVM_CONNECTING, /* TCP, then TLS */
+    SVM_GREETING,   /* MuxHello is sent, SvmHello is awaited */
+    SVM_UP,
+    SVM_REMOVED, /* its connection, if any, is closing */
+};
+
+struct svm;
+
+/* All solutions of the configuration. */
+struct svm_list {
+    struct loop *loop;
+    struct route *route;
+    const struct conf *conf;
+    LIST_HEAD(, svm) svms;
+};
+
+void svm_list_init(struct svm_list *list, struct loop *loop, struct route *route, const struct conf *conf);
+
+/* Makes the list what the configuration says: solutions that are new are added and dialled, those that are
+ * gone removed, those that changed connect anew, the others are left alone. TLS files are read again for all,
+ * and used from the next connection on. Returns false, having changed nothing, if a solution's TLS files
+ * cannot be used; each is logged. The caller keeps conf until the next call. */
+bool svm_list_set_conf(struct svm_list *list, const struct conf *conf);
+
+/* Says BYE and closes. */
+void svm_list_close(struct svm_list *list, const char *reason);
+void svm_list_fini(struct svm_list *list);
+
+/* For status: walks the solutions in the order of altitude; start with NULL. */
+struct svm *svm_next(const struct svm_list *list, const struct svm *svm);
+const struct sink *svm_sink(const struct svm *svm);
+enum svm_state svm_state(const struct svm *svm);
+const char *svm_state_name(enum svm_state state);
+const char *svm_name(const struct svm *svm); /* of the SvmHello; "" before it */
+const char *svm_last_error(const struct svm *svm);
+
+#endif

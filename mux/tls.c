@@ -1,0 +1,211 @@
+/* TLS 1.3 with certificates on both sides, from memory to a socket; the only room that knows OpenSSL. */
+#include "mux/tls.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct tls_context {
+    SSL_CTX *ssl;
+    unsigned holders;
+};
+
+struct tls {
+    SSL *ssl;
+    char why[TLS_WHY_MAX];
+};
+
+/* The newest OpenSSL error as text; empties the queue. */
+static const char *
+last_error(void)
+{
+    unsigned long code = ERR_peek_last_error();
+    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+    ERR_clear_error();
+    return reason ? reason : "no reason given";
+}
+
+static bool
+load_files(SSL_CTX *ssl, const char *cert, const char *key, const char *ca, char why[TLS_WHY_MAX])
+{
+    ERR_clear_error();
+    if (SSL_CTX_use_certificate_chain_file(ssl, cert) != 1)
+        snprintf(why, TLS_WHY_MAX, "certificate %s: %s", cert, last_error());
+    else if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) != 1)
+        snprintf(why, TLS_WHY_MAX, "key %s: %s", key, last_error());
+    else if (SSL_CTX_check_private_key(ssl) != 1)
+        snprintf(why, TLS_WHY_MAX, "key %s does not belong to certificate %s", key, cert);
+    else if (SSL_CTX_load_verify_locations(ssl, ca, NULL) != 1)
+        snprintf(why, TLS_WHY_MAX, "CA %s: %s", ca, last_error());
+    else
+        return true;
+    return false;
+}
+
+struct tls_context *
+tls_context_new(const char *cert, const char *key, const char *ca, char why[TLS_WHY_MAX])
+{
+    struct tls_context *context = calloc(1, sizeof(*context));
+    SSL_CTX *ssl = context ? SSL_CTX_new(TLS_client_method()) : NULL;
+
+    if (!ssl) {
+        free(context);
+        snprintf(why, TLS_WHY_MAX, "out of memory");
+        return NULL;
+    }
+    SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION);
+    SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
+    context->ssl = ssl;
+    context->holders = 1;
+    if (!load_files(ssl, cert, key, ca, why)) {
+        tls_context_release(context);
+        return NULL;
+    }
+    return context;
+}
+
+struct tls_context *
+tls_context_hold(struct tls_context *context)
+{
+    context->holders++;
+    return context;
+}
+
+void
+tls_context_release(struct tls_context *context)
+{
+    if (!context || --context->holders > 0)
+        return;
+    SSL_CTX_free(context->ssl);
+    free(context);
+}
+
+struct tls *
+tls_new(struct tls_context *context, int fd, const char *name)
+{
+    struct tls *tls = calloc(1, sizeof(*tls));
+    struct in6_addr address;
+    bool numeric = inet_pton(AF_INET, name, &address) == 1 || inet_pton(AF_INET6, name, &address) == 1;
+
+    if (!tls)
+        return NULL;
+    tls->ssl = SSL_new(context->ssl);
+    if (!tls->ssl || SSL_set_fd(tls->ssl, fd) != 1 ||
+        (numeric ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(tls->ssl), name)
+                 : SSL_set1_host(tls->ssl, name) && SSL_set_tlsext_host_name(tls->ssl, name)) != 1) {
+        tls_free(tls);
+        return NULL;
+    }
+    SSL_set_connect_state(tls->ssl);
+    return tls;
+}
+
+void
+tls_free(struct tls *tls)
+{
+    if (!tls)
+        return;
+    SSL_free(tls->ssl);
+    free(tls);
+}
+
+/* Which of the three things that an administrator can mend a failed verification is about. */
+static const char *
+verify_kind(long code)
+{
+    switch (code) {
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+    case X509_V_ERR_CRL_HAS_EXPIRED:
+    case X509_V_ERR_CRL_NOT_YET_VALID:
+        return "date";
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return "name";
+    default:
+        return "chain";
+    }
+}
+
+static enum tls_result
+fail(struct tls *tls)
+{
+    long verified = SSL_get_verify_result(tls->ssl);
+    unsigned long code = ERR_peek_last_error();
+    const X509_VERIFY_PARAM *param = SSL_get0_param(tls->ssl);
+
+    if (ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED && verified != X509_V_OK) {
+        const char *kind = verify_kind(verified);
+        const char *name = X509_VERIFY_PARAM_get0_host((X509_VERIFY_PARAM *)param, 0);
+
+        if (strcmp(kind, "name") == 0)
+            snprintf(tls->why, sizeof(tls->why), "name: the peer's certificate does not bear %s",
+                     name ? name : "its address");
+        else
+            snprintf(tls->why, sizeof(tls->why), "%s: the peer's certificate: %s", kind,
+                     X509_verify_cert_error_string(verified));
+        ERR_clear_error();
+    } else if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) > SSL_AD_REASON_OFFSET) {
+        snprintf(tls->why, sizeof(tls->why), "the peer refused us: %s", last_error());
+    } else if (code) {
+        snprintf(tls->why, sizeof(tls->why), "TLS: %s", last_error());
+    } else {
+        snprintf(tls->why, sizeof(tls->why), "TLS: %s", errno ? strerror(errno) : "the peer hung up");
+    }
+    return TLS_FAILED;
+}
+
+static enum tls_result
+result_of(struct tls *tls, int returned)
+{
+    switch (SSL_get_error(tls->ssl, returned)) {
+    case SSL_ERROR_NONE:
+        return TLS_DONE;
+    case SSL_ERROR_WANT_READ:
+        return TLS_WANT_READ;
+    case SSL_ERROR_WANT_WRITE:
+        return TLS_WANT_WRITE;
+    case SSL_ERROR_ZERO_RETURN:
+        return TLS_CLOSED;
+    default:
+        return fail(tls);
+    }
+}
+
+enum tls_result
+tls_handshake(struct tls *tls)
+{
+    ERR_clear_error();
+    errno = 0;
+    return result_of(tls, SSL_do_handshake(tls->ssl));
+}
+
+enum tls_result
+tls_read(struct tls *tls, uint8_t *buf, size_t cap, size_t *len)
+{
+    ERR_clear_error();
+    errno = 0;
+    return result_of(tls, SSL_read_ex(tls->ssl, buf, cap, len));
+}
+
+enum tls_result
+tls_write(struct tls *tls, const uint8_t *buf, size_t len, size_t *taken)
+{
+    ERR_clear_error();
+    errno = 0;
+    return result_of(tls, SSL_write_ex(tls->ssl, buf, len, taken));
+}
+
+const char *
+tls_why(const struct tls *tls)
+{
+    return tls->why;
+}

@@ -1,0 +1,163 @@
+/* VMs and their streams: who there is, by UUID and by stream number. Pure; the queue of a VM is its vmlog. */
+#include "mux/vm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct vm *
+vm_find(const struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
+{
+    struct vm *vm;
+
+    HASH_FIND(hh, table->vms, uuid, GR_UUID_SIZE, vm);
+    return vm;
+}
+
+static void
+count_stream(const struct stream *stream, unsigned sink, struct vm_counts *counts)
+{
+    counts->delivered += stream->log.sinks[sink].delivered;
+    counts->filtered += stream->log.sinks[sink].filtered;
+    counts->gapped += stream->log.sinks[sink].gapped;
+}
+
+void
+vm_count(const struct vm_table *table, const struct vm *vm, unsigned sink, struct vm_counts *counts)
+{
+    const struct stream *stream;
+
+    if (vm) {
+        LIST_FOREACH(stream, &vm->streams, of_vm)
+        count_stream(stream, sink, counts);
+        return;
+    }
+    counts->delivered += table->forgotten[sink].delivered;
+    counts->filtered += table->forgotten[sink].filtered;
+    counts->gapped += table->forgotten[sink].gapped;
+    for (stream = table->streams; stream; stream = stream->hh.next)
+        count_stream(stream, sink, counts);
+}
+
+static void
+forget_stream(struct vm_table *table, struct stream *stream)
+{
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+        count_stream(stream, sink, &table->forgotten[sink]);
+    LIST_REMOVE(stream, of_vm);
+    stream->vm->stream_count--;
+    if (stream->vm->own == stream)
+        stream->vm->own = NULL;
+    HASH_DEL(table->streams, stream);
+    free(stream);
+}
+
+static void
+forget_vm(struct vm_table *table, struct vm *vm)
+{
+    while (!LIST_EMPTY(&vm->streams))
+        forget_stream(table, LIST_FIRST(&vm->streams));
+    vmlog_fini(&vm->log);
+    HASH_DEL(table->vms, vm);
+    free(vm);
+}
+
+/* Nothing that anybody could still ask for. */
+static bool
+is_idle(const struct vm *vm)
+{
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+        if (vm->turns[sink].active)
+            return false;
+    return vm->connected == 0 && !vm->log.first && !vm->paused && !vm->dirty;
+}
+
+struct vm *
+vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
+{
+    struct vm *vm;
+    struct vm *next;
+
+    if (HASH_COUNT(table->vms) >= table->limit) {
+        HASH_ITER(hh, table->vms, vm, next)
+        {
+            if (is_idle(vm)) {
+                forget_vm(table, vm);
+                break;
+            }
+        }
+    }
+    if (HASH_COUNT(table->vms) >= table->limit)
+        return NULL;
+    vm = calloc(1, sizeof(*vm));
+    if (!vm)
+        return NULL;
+    memcpy(vm->uuid, uuid, GR_UUID_SIZE);
+    gr_uuid_format(uuid, vm->uuid_text);
+    vmlog_init(&vm->log, table->pool);
+    LIST_INIT(&vm->streams);
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+        vm->turns[sink].vm = vm;
+    HASH_ADD(hh, table->vms, uuid, GR_UUID_SIZE, vm);
+    return vm;
+}
+
+void
+vm_table_fini(struct vm_table *table)
+{
+    struct vm *vm;
+    struct vm *next;
+
+    HASH_ITER(hh, table->vms, vm, next)
+    forget_vm(table, vm);
+    vmlog_pool_fini(table->pool);
+}
+
+struct stream *
+vm_stream_by_id(const struct vm_table *table, uint32_t id)
+{
+    struct stream *stream;
+
+    HASH_FIND(hh, table->streams, &id, sizeof(id), stream);
+    return stream;
+}
+
+struct stream *
+vm_stream_find(const struct vm *vm, uint16_t driver, const uint8_t boot_id[GR_UUID_SIZE])
+{
+    struct stream *stream;
+
+    LIST_FOREACH(stream, &vm->streams, of_vm)
+    if (stream->driver == driver && memcmp(stream->boot_id, boot_id, GR_UUID_SIZE) == 0)
+        return stream;
+    return NULL;
+}
+
+struct stream *
+vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t driver, const uint8_t boot_id[GR_UUID_SIZE],
+              uint64_t start)
+{
+    struct stream *stream;
+    struct stream *next;
+
+    for (stream = LIST_FIRST(&vm->streams); stream && !vm->log.first; stream = next) {
+        next = LIST_NEXT(stream, of_vm);
+        if (stream->ended && !stream->guest)
+            forget_stream(table, stream);
+    }
+    if (vm->stream_count >= VM_STREAMS_MAX)
+        return NULL;
+    stream = calloc(1, sizeof(*stream));
+    if (!stream)
+        return NULL;
+    stream->log.id = ++table->next_stream;
+    stream->log.last = stream->log.accepted = start - 1;
+    stream->vm = vm;
+    stream->driver = driver;
+    memcpy(stream->boot_id, boot_id, GR_UUID_SIZE);
+    gr_uuid_format(boot_id, stream->boot_text);
+    stream->start = start;
+    LIST_INSERT_HEAD(&vm->streams, stream, of_vm);
+    vm->stream_count++;
+    HASH_ADD(hh, table->streams, log.id, sizeof(stream->log.id), stream);
+    return stream;
+}

@@ -1,0 +1,851 @@
+/* The VM log: the queue of one VM, its encoded frames once, in order, in chunks, with a cursor for every
+ * sink.
+ *
+ * What is kept. A log is a list of chunks. A chunk is one allocation: frames grow from its front, the entries
+ * that describe them from its end, and it is full when they meet. So frames that follow each other are one
+ * run of bytes, which a cursor sends as one piece, and nothing is allocated per event: chunks come from a
+ * pool and go back to it.
+ *
+ *     chunk: | frame 0 | frame 1 | frame 2 |   free   | entry 2 | entry 1 | entry 0 |
+ *
+ * Every sink has a cursor with two positions:
+ *
+ *     settled by all       settled by this sink    sent, not acked         not sent
+ *     ------------------|-----------------------|-----------------------|----------------|
+ *                     accept                   ack                     sent             end
+ *
+ * `sent` moves when frames go out; whether the sink wants a frame is decided just then (bit `sent` of the
+ * entry), so a new subscription counts from that moment. `ack` moves over entries that are settled: filtered,
+ * or acknowledged by the SVM (cumulatively, per stream). Each entry is visited once by each; nothing
+ * searches. A third position, `reached`, is as far as `sent` ever was: behind it when the connection broke
+ * and `sent` went back to `ack`. What an SVM says that it has when it comes back is not sent again (bit
+ * `done`).
+ *
+ * `accept` is the log's own position: how far no sink holds the guest back. Moving it moves stream->accepted,
+ * which is what the guest is told (ACK) and may forget.
+ *
+ * Giving up. A sink with policy drop that falls too far behind skips: what it was not sent is marked `done`
+ * and becomes one range per stream, [gap_first, gap_last]. What it was sent but did not acknowledge stays,
+ * because the connection may break and then it must be sent again: that much is bounded by the window of
+ * bytes in flight. Between the two there may be chunks that this sink needs no more. So a chunk has a bit for
+ * every sink that still needs it (holders) and leaves the list, from wherever it is, when no bit is left and
+ * accept has passed.
+ *
+ * Why a gap stops its cursor until the SVM acknowledges it: a second gap could otherwise follow before the
+ * first is settled, and the cursor would have to keep a list of ranges for a resend. Stopped, what is skipped
+ * meanwhile is adjacent to the gap and extends it, so one range per stream is always enough. It costs a sink
+ * that is behind anyway one round trip.
+ *
+ * Where it stops (gap_number) all that was sent before lies behind it, and what lies between it and `reached`
+ * was given up: so a gap is told after everything that comes before it in its stream, also on a resend.
+ *
+ * Invariants (vmlog_check): accept <= every accept_number; ack <= sent <= reached <= end; a sink's bit is set
+ * in the chunks from its ack position on, except in those that it skipped whole; inflight is the sum of the
+ * frames between ack and sent that were sent; between gap_number and reached all is given up; bytes is the
+ * sum of the chunks' sizes. Per stream and sink delivered + filtered + gapped is all that was settled or
+ * given up. */
+#include "mux/vmlog.h"
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/delimited.h"
+
+struct vmlog_chunk {
+    struct vmlog_chunk *next;
+    struct vmlog_chunk *prev;
+    uint64_t first_number; /* of entry 0, counted since the log began */
+    uint32_t size;         /* of the allocation, this header included */
+    uint32_t used;         /* bytes of frames */
+    uint32_t count;        /* entries */
+    uint16_t holders;      /* bit per sink */
+    uint8_t data[];        /* frames; entries from the end of the allocation downwards */
+};
+
+static_assert(VMLOG_SINKS <= 16, "sinks are bits of a uint16_t");
+static_assert(CLASS_COUNT <= VMLOG_GAP, "classes and VMLOG_GAP are bits of a uint32_t");
+
+#define BIT(sink) ((uint16_t)(1u << (sink)))
+
+static struct vmlog_entry *
+entry_at(struct vmlog_chunk *chunk, uint32_t index)
+{
+    return (struct vmlog_entry *)(void *)((uint8_t *)chunk + chunk->size) - 1 - index;
+}
+
+static size_t
+chunk_room(const struct vmlog_chunk *chunk)
+{
+    return chunk->size - sizeof(*chunk) - chunk->used - chunk->count * sizeof(struct vmlog_entry);
+}
+
+/* ---- the pool ---- */
+
+static struct vmlog_chunk **
+spare_list(struct vmlog_pool *pool, uint32_t size)
+{
+    if (size == VMLOG_SMALL_CHUNK)
+        return &pool->spare_small;
+    return size == VMLOG_LARGE_CHUNK ? &pool->spare_large : NULL;
+}
+
+static void
+drop_spares(struct vmlog_pool *pool, struct vmlog_chunk **list, size_t keep)
+{
+    while (*list && pool->spare > keep) {
+        struct vmlog_chunk *chunk = *list;
+
+        *list = chunk->next;
+        pool->spare -= chunk->size;
+        free(chunk);
+    }
+}
+
+static struct vmlog_chunk *
+pool_take(struct vmlog_pool *pool, uint32_t size)
+{
+    struct vmlog_chunk **list = spare_list(pool, size);
+    struct vmlog_chunk *chunk = list ? *list : NULL;
+
+    if (chunk) {
+        *list = chunk->next;
+        pool->spare -= size;
+    } else {
+        /* Spare chunks of the other size must not add to what the limit allows. */
+        size_t keep = pool->limit > pool->used + size ? pool->limit - pool->used - size : 0;
+
+        drop_spares(pool, &pool->spare_small, keep);
+        drop_spares(pool, &pool->spare_large, keep);
+        chunk = malloc(size);
+        if (!chunk)
+            return NULL;
+    }
+    pool->used += size;
+    memset(chunk, 0, sizeof(*chunk));
+    chunk->size = size;
+    return chunk;
+}
+
+/* A quarter of what is in use, and a little, is kept for the next burst; the rest goes back to the system. */
+static void
+pool_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk)
+{
+    struct vmlog_chunk **list = spare_list(pool, chunk->size);
+
+    pool->used -= chunk->size;
+    if (list && pool->spare + chunk->size <= pool->used / 4 + 16 * VMLOG_LARGE_CHUNK &&
+        pool->used + pool->spare + chunk->size <= pool->limit) {
+        chunk->next = *list;
+        *list = chunk;
+        pool->spare += chunk->size;
+    } else {
+        free(chunk);
+    }
+}
+
+void
+vmlog_pool_fini(struct vmlog_pool *pool)
+{
+    drop_spares(pool, &pool->spare_small, 0);
+    drop_spares(pool, &pool->spare_large, 0);
+}
+
+/* ---- positions ---- */
+
+/* The entry at the position, or NULL at the end of the log. A position behind the last entry of a chunk goes
+ * on to the next chunk that has the bit `held` (0: to the next); what lies between was given up. */
+static struct vmlog_entry *
+look(struct vmlog_position *at, uint16_t held)
+{
+    struct vmlog_chunk *chunk = at->chunk;
+
+    while (chunk && at->index == chunk->count && chunk->next) {
+        do
+            chunk = chunk->next;
+        while (held && !(chunk->holders & held) && chunk->next);
+        *at = (struct vmlog_position){ chunk, 0, chunk->first_number };
+    }
+    return chunk && at->index < chunk->count ? entry_at(chunk, at->index) : NULL;
+}
+
+static void
+pass(struct vmlog_position *at)
+{
+    at->index++;
+    at->number++;
+}
+
+static uint8_t *
+frame_at(const struct vmlog_position *at, size_t *len)
+{
+    uint32_t start = at->index == 0 ? 0 : entry_at(at->chunk, at->index - 1)->end;
+
+    *len = entry_at(at->chunk, at->index)->end - start;
+    return at->chunk->data + start;
+}
+
+static struct vmlog_position
+end_of(const struct vmlog *log)
+{
+    return (struct vmlog_position){ log->last, log->last ? log->last->count : 0, log->next_number };
+}
+
+/* ---- chunks of a log ---- */
+
+static void
+remove_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
+{
+    if (chunk->prev)
+        chunk->prev->next = chunk->next;
+    else
+        log->first = chunk->next;
+    if (chunk->next)
+        chunk->next->prev = chunk->prev;
+    else
+        log->last = chunk->prev;
+    log->bytes -= chunk->size;
+    pool_give(log->pool, chunk);
+}
+
+/* The sink needs the chunks from `chunk` up to `end`, which is not one of them, no more. Those that nobody
+ * needs leave the list. */
+static void
+let_go(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk, const struct vmlog_chunk *end)
+{
+    look(&log->accept, 0);
+    while (chunk != end) {
+        struct vmlog_chunk *next = chunk->next;
+
+        chunk->holders &= (uint16_t)~BIT(sink);
+        if (next && chunk->holders == 0 && chunk->first_number + chunk->count <= log->accept.number)
+            remove_chunk(log, chunk);
+        chunk = next;
+    }
+}
+
+/* When nothing is left to do for anybody, the log gives back even its last chunk, so that an idle VM costs
+ * none. */
+static void
+release_if_settled(struct vmlog *log)
+{
+    if (log->accept.number != log->next_number)
+        return;
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+        if (log->cursors[sink].joined && log->cursors[sink].ack.number != log->next_number)
+            return;
+    while (log->first)
+        remove_chunk(log, log->first);
+    log->accept = end_of(log);
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
+        struct vmlog_cursor *cursor = &log->cursors[sink];
+
+        cursor->ack = cursor->sent = cursor->reached = end_of(log);
+    }
+}
+
+static void
+advance_accept(struct vmlog *log)
+{
+    uint64_t target = log->next_number;
+
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+        if (log->cursors[sink].joined && log->cursors[sink].accept_number < target)
+            target = log->cursors[sink].accept_number;
+    while (log->accept.number < target) {
+        struct vmlog_entry *entry = look(&log->accept, 0);
+
+        entry->stream->accepted = entry->sequence;
+        entry->stream->unaccepted_bytes -= entry->record_bytes;
+        entry->stream->moved = true;
+        pass(&log->accept);
+    }
+}
+
+/* ---- appending ---- */
+
+void
+vmlog_init(struct vmlog *log, struct vmlog_pool *pool)
+{
+    memset(log, 0, sizeof(*log));
+    log->pool = pool;
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+        log->cursors[sink].gap_number = UINT64_MAX;
+}
+
+void
+vmlog_fini(struct vmlog *log)
+{
+    while (log->first)
+        remove_chunk(log, log->first);
+}
+
+/* Puts a chunk at the end of the list. Positions that had none to be in are now at its front. */
+static void
+add_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
+{
+    chunk->first_number = log->next_number;
+    chunk->prev = log->last;
+    if (log->last)
+        log->last->next = chunk;
+    else
+        log->first = chunk;
+    log->last = chunk;
+    log->bytes += chunk->size;
+    if (!log->accept.chunk)
+        log->accept = end_of(log);
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
+        struct vmlog_cursor *cursor = &log->cursors[sink];
+
+        if (!cursor->joined)
+            continue;
+        chunk->holders |= BIT(sink);
+        if (!cursor->ack.chunk)
+            cursor->ack = end_of(log);
+        if (!cursor->sent.chunk)
+            cursor->sent = end_of(log);
+        if (!cursor->reached.chunk)
+            cursor->reached = end_of(log);
+    }
+}
+
+uint8_t *
+vmlog_reserve(struct vmlog *log, size_t len, bool beyond)
+{
+    struct vmlog_chunk *chunk = log->last;
+    size_t need = sizeof(*chunk) + len + sizeof(struct vmlog_entry);
+    size_t align = alignof(struct vmlog_entry) - 1;
+    uint32_t size = log->first ? VMLOG_LARGE_CHUNK : VMLOG_SMALL_CHUNK;
+
+    assert(len <= DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX);
+    if (chunk && chunk_room(chunk) >= len + sizeof(struct vmlog_entry))
+        return chunk->data + chunk->used;
+    if (need > size)
+        size = need > VMLOG_LARGE_CHUNK ? (uint32_t)((need + align) & ~align) : VMLOG_LARGE_CHUNK;
+    if (beyond && need <= VMLOG_SMALL_CHUNK && log->pool->used + size > log->pool->limit)
+        size = VMLOG_SMALL_CHUNK;
+    else if (log->pool->used + size > log->pool->limit)
+        return NULL;
+    chunk = pool_take(log->pool, size);
+    if (!chunk)
+        return NULL;
+    add_chunk(log, chunk);
+    return chunk->data;
+}
+
+void
+vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry)
+{
+    struct vmlog_chunk *chunk = log->last;
+    struct vmlog_entry *slot = entry_at(chunk, chunk->count);
+    struct vmlog_stream *stream = entry->stream;
+
+    assert(chunk_room(chunk) >= entry->end + sizeof(*entry));
+    assert(entry->count > 0 && entry->sequence == stream->last + entry->count);
+    *slot = *entry;
+    slot->sent = 0;
+    slot->done = 0;
+    chunk->used += entry->end;
+    slot->end = chunk->used;
+    chunk->count++;
+    log->next_number++;
+    stream->last = entry->sequence;
+    stream->unaccepted_bytes += entry->record_bytes;
+    advance_accept(log);
+    release_if_settled(log);
+}
+
+/* ---- sinks come and go ---- */
+
+void
+vmlog_join(struct vmlog *log, unsigned sink)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+
+    assert(!cursor->joined);
+    memset(cursor, 0, sizeof(*cursor));
+    cursor->joined = true;
+    cursor->ack = cursor->sent = cursor->reached = end_of(log);
+    cursor->accept_number = cursor->peeked_number = log->next_number;
+    cursor->gap_number = UINT64_MAX;
+    if (log->last)
+        log->last->holders |= BIT(sink);
+}
+
+void
+vmlog_join_stream(struct vmlog_stream *stream, unsigned sink)
+{
+    struct vmlog_progress *progress = &stream->sinks[sink];
+
+    memset(progress, 0, sizeof(*progress));
+    progress->settled = progress->acked = progress->sent = stream->last;
+    progress->reached = progress->reported = stream->last;
+}
+
+void
+vmlog_leave(struct vmlog *log, unsigned sink)
+{
+    log->cursors[sink].joined = false;
+    advance_accept(log);
+    let_go(log, sink, log->first, NULL);
+    release_if_settled(log);
+}
+
+void
+vmlog_announce(struct vmlog_stream *stream, unsigned sink, uint32_t connection)
+{
+    struct vmlog_progress *progress = &stream->sinks[sink];
+
+    if (progress->announced == connection)
+        return;
+    progress->announced = connection;
+    progress->sent = progress->settled > progress->acked ? progress->settled : progress->acked;
+}
+
+/* ---- sending ---- */
+
+static bool
+wanted(const struct vmlog_filter *filter, const struct vmlog_entry *entry, const uint8_t *frame)
+{
+    if (!(filter->class_mask & (1u << entry->cls)))
+        return false;
+    if (!filter->wants || entry->cls == VMLOG_GAP)
+        return true;
+    return filter->wants(filter->arg, entry->cls, (const char *)frame + entry->key, entry->key_len);
+}
+
+/* Adds one frame; frames that follow each other become one piece. Returns false if the batch is full. */
+static bool
+batch_add(struct vmlog_batch *batch, int first, uint8_t *frame, size_t len)
+{
+    struct iovec *last = batch->count > first ? &batch->iov[batch->count - 1] : NULL;
+
+    if (last && (uint8_t *)last->iov_base + last->iov_len == frame) {
+        last->iov_len += len;
+    } else {
+        if (batch->count == batch->max)
+            return false;
+        batch->iov[batch->count++] = (struct iovec){ frame, len };
+    }
+    batch->bytes += len;
+    return true;
+}
+
+static void
+count_settled(struct vmlog_progress *progress, const struct vmlog_entry *entry, bool got)
+{
+    if (!got)
+        progress->filtered += entry->count;
+    else if (entry->cls == VMLOG_GAP)
+        progress->gapped += entry->count;
+    else
+        progress->delivered += entry->count;
+}
+
+static void
+mark_done(struct vmlog_entry *entry, unsigned sink)
+{
+    entry->sent &= (uint16_t)~BIT(sink);
+    entry->done |= BIT(sink);
+}
+
+enum vmlog_peek
+vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, uint32_t connection,
+           struct vmlog_batch *batch, size_t max_bytes, struct vmlog_stream **stream)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_position at = cursor->sent;
+    enum vmlog_peek result = VMLOG_FRAMES;
+    size_t had = batch->bytes;
+    int first = batch->count;
+    struct vmlog_entry *entry;
+
+    while ((entry = look(&at, BIT(sink))) && at.number < cursor->gap_number &&
+           batch->bytes - had < max_bytes) {
+        struct vmlog_progress *progress = &entry->stream->sinks[sink];
+        size_t len;
+        uint8_t *frame = frame_at(&at, &len);
+
+        if (entry->done & BIT(sink)) {
+            /* given up, or counted below when this was peeked at before */
+        } else if (entry->sequence <= progress->acked) {
+            count_settled(progress, entry,
+                          at.number < cursor->reached.number ? entry->sent & BIT(sink)
+                                                             : wanted(filter, entry, frame));
+            mark_done(entry, sink);
+        } else if (!wanted(filter, entry, frame)) {
+            entry->sent &= (uint16_t)~BIT(sink);
+        } else if (progress->announced != connection) {
+            *stream = entry->stream;
+            result = VMLOG_ANNOUNCE;
+            break;
+        } else if (batch_add(batch, first, frame, len)) {
+            entry->sent |= BIT(sink);
+        } else {
+            break;
+        }
+        pass(&at);
+    }
+    cursor->peeked_number = at.number;
+    if (at.number >= cursor->gap_number && cursor->gaps_untold > 0)
+        result = VMLOG_TELL_GAP;
+    return batch->bytes > had ? VMLOG_FRAMES : result;
+}
+
+static void advance_ack(struct vmlog *log, unsigned sink);
+
+void
+vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_position *at = &cursor->sent;
+
+    rest->iov_len = 0;
+    while (at->number < cursor->peeked_number && rest->iov_len == 0) {
+        struct vmlog_entry *entry = look(at, BIT(sink));
+        struct vmlog_progress *progress;
+        size_t len;
+        uint8_t *frame;
+
+        if (!entry || at->number >= cursor->peeked_number)
+            break;
+        progress = &entry->stream->sinks[sink];
+        if (entry->sent & BIT(sink)) {
+            if (taken == 0)
+                break;
+            frame = frame_at(at, &len);
+            if (taken < len) {
+                *rest = (struct iovec){ frame + taken, len - taken };
+                taken = len;
+            }
+            taken -= len;
+            cursor->inflight += len;
+            progress->sent = entry->sequence;
+        }
+        if (progress->reached < entry->sequence)
+            progress->reached = entry->sequence;
+        pass(at);
+    }
+    assert(taken == 0);
+    cursor->peeked_number = at->number;
+    if (cursor->reached.number < at->number)
+        cursor->reached = *at;
+    advance_ack(log, sink);
+}
+
+bool
+vmlog_has_more(const struct vmlog *log, unsigned sink)
+{
+    const struct vmlog_cursor *cursor = &log->cursors[sink];
+
+    return cursor->gap_number <= cursor->sent.number ? cursor->gaps_untold > 0
+                                                     : cursor->sent.number < log->next_number;
+}
+
+/* ---- settling ---- */
+
+/* Settles the entry at the ack position, if it can be. */
+static bool
+settle_entry(struct vmlog_cursor *cursor, unsigned sink, const struct vmlog_entry *entry)
+{
+    struct vmlog_progress *progress = &entry->stream->sinks[sink];
+    bool sent = entry->sent & BIT(sink);
+    bool done = entry->done & BIT(sink);
+    size_t len;
+
+    if ((sent || done) && entry->sequence > progress->acked)
+        return false;
+    if (sent) {
+        frame_at(&cursor->ack, &len);
+        cursor->inflight -= len;
+    }
+    if (!done)
+        count_settled(progress, entry, sent);
+    if (progress->settled < entry->sequence)
+        progress->settled = entry->sequence;
+    return true;
+}
+
+static void
+advance_ack(struct vmlog *log, unsigned sink)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_chunk *from = cursor->ack.chunk;
+
+    while (cursor->ack.number < cursor->sent.number) {
+        struct vmlog_entry *entry = look(&cursor->ack, BIT(sink));
+
+        if (!entry || cursor->ack.number >= cursor->sent.number || !settle_entry(cursor, sink, entry))
+            break;
+        pass(&cursor->ack);
+    }
+    if (cursor->accept_number < cursor->ack.number) {
+        cursor->accept_number = cursor->ack.number;
+        advance_accept(log);
+    }
+    let_go(log, sink, from, cursor->ack.chunk);
+    release_if_settled(log);
+}
+
+static uint64_t
+told_up_to(const struct vmlog_cursor *cursor, const struct vmlog_progress *progress)
+{
+    return progress->told_rewinds == cursor->rewinds ? progress->gap_told : 0;
+}
+
+/* The SVM has acknowledged up to progress->acked: a gap may be settled by that, or begin later. */
+static void
+settle_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress)
+{
+    if (progress->gap_last == 0 || progress->acked < progress->gap_first)
+        return;
+    if (progress->acked < progress->gap_last) {
+        progress->gap_first = progress->acked + 1;
+        return;
+    }
+    if (progress->settled < progress->gap_last)
+        progress->settled = progress->gap_last;
+    if (told_up_to(cursor, progress) < progress->gap_last)
+        cursor->gaps_untold--;
+    progress->gap_first = progress->gap_last = progress->gap_told = 0;
+    if (--cursor->gaps_open == 0)
+        cursor->gap_number = UINT64_MAX;
+}
+
+void
+vmlog_resume(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t sequence)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_progress *progress = &stream->sinks[sink];
+
+    if (sequence <= progress->acked)
+        return;
+    progress->acked = sequence;
+    settle_gap(cursor, progress);
+    advance_ack(log, sink);
+}
+
+bool
+vmlog_ack(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t sequence)
+{
+    if (sequence > stream->sinks[sink].sent)
+        return false;
+    vmlog_resume(log, sink, stream, sequence);
+    return true;
+}
+
+void
+vmlog_rewind(struct vmlog *log, unsigned sink)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+
+    cursor->sent = cursor->ack;
+    cursor->peeked_number = cursor->ack.number;
+    cursor->inflight = 0;
+    cursor->rewinds++;
+    cursor->gaps_untold = cursor->gaps_open;
+}
+
+/* ---- gaps ---- */
+
+/* Nothing more is sent until the gaps that are open by now are told and acknowledged. */
+static void
+stop_for_gap(struct vmlog_cursor *cursor)
+{
+    if (cursor->gap_number > cursor->reached.number)
+        cursor->gap_number = cursor->reached.number;
+}
+
+static void
+extend_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress, uint64_t first, uint64_t last,
+           uint32_t reason)
+{
+    if (progress->gap_last == 0) {
+        progress->gap_first = first;
+        progress->gap_reason = reason;
+        progress->gap_told = 0;
+        cursor->gaps_open++;
+        cursor->gaps_untold++;
+    } else {
+        assert(first == progress->gap_last + 1);
+        if (told_up_to(cursor, progress) == progress->gap_last)
+            cursor->gaps_untold++;
+    }
+    progress->gap_last = last;
+    progress->gapped += last - first + 1;
+}
+
+/* Chunks of which every entry was given up since gap_number are needed by this sink no more; the last one is,
+ * for what will follow. */
+static void
+let_go_skipped(struct vmlog *log, unsigned sink)
+{
+    const struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_chunk *chunk = log->last;
+
+    while (chunk && chunk->prev && chunk->prev->first_number >= cursor->gap_number &&
+           (chunk->prev->holders & BIT(sink)) && chunk->prev != cursor->ack.chunk &&
+           chunk->prev != cursor->sent.chunk)
+        chunk = chunk->prev;
+    let_go(log, sink, chunk, log->last);
+}
+
+/* Gives up an entry that was not sent; not one that the SVM has already, from before a restart of gimuxd.
+ * Returns how many sequences that are. */
+static uint64_t
+give_up(struct vmlog_cursor *cursor, unsigned sink, struct vmlog_entry *entry, uint32_t reason)
+{
+    struct vmlog_progress *progress = &entry->stream->sinks[sink];
+    bool counted = entry->done & BIT(sink);
+
+    mark_done(entry, sink);
+    progress->reached = entry->sequence;
+    if (entry->sequence <= progress->acked) {
+        if (!counted)
+            count_settled(progress, entry, true);
+        return 0;
+    }
+    extend_gap(cursor, progress, entry->sequence - entry->count + 1, entry->sequence, reason);
+    return entry->count;
+}
+
+uint64_t
+vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_position at = cursor->reached;
+    struct vmlog_entry *entry;
+    uint64_t skipped = 0;
+
+    while ((entry = look(&at, BIT(sink)))) {
+        skipped += give_up(cursor, sink, entry, reason);
+        pass(&at);
+    }
+    if (cursor->gaps_open > 0)
+        stop_for_gap(cursor);
+    if (cursor->sent.number == cursor->reached.number) {
+        cursor->sent = at;
+        cursor->peeked_number = at.number;
+    }
+    cursor->reached = at;
+    cursor->accept_number = at.number;
+    advance_accept(log);
+    let_go_skipped(log, sink);
+    advance_ack(log, sink);
+    return skipped;
+}
+
+bool
+vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first, uint64_t last,
+                 uint32_t reason)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_progress *progress = &stream->sinks[sink];
+    uint64_t given_up = progress->gap_last ? progress->gap_last - progress->gap_first + 1 : 0;
+
+    /* Only what was given up and not told yet may have come before. */
+    if (first == 0 || first > last || progress->reached > last + given_up || progress->gapped != given_up ||
+        (given_up > 0 && (progress->gap_first != last + 1 || told_up_to(cursor, progress) > 0)))
+        return false;
+    if (given_up == 0) {
+        extend_gap(cursor, progress, first, last, reason);
+    } else {
+        progress->gap_first = first;
+        progress->gapped += last - first + 1;
+    }
+    progress->settled = progress->acked = progress->sent = progress->reported = first - 1;
+    stop_for_gap(cursor);
+    return true;
+}
+
+bool
+vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t *first, uint64_t *last)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_progress *progress = &stream->sinks[sink];
+    uint64_t told = told_up_to(cursor, progress);
+
+    if (progress->gap_last == 0 || told == progress->gap_last)
+        return false;
+    assert(cursor->peeked_number >= cursor->gap_number);
+    *first = told >= progress->gap_first ? told + 1 : progress->gap_first;
+    *last = progress->gap_last;
+    progress->gap_told = progress->sent = progress->gap_last;
+    progress->told_rewinds = cursor->rewinds;
+    cursor->gaps_untold--;
+    return true;
+}
+
+/* ---- looking in ---- */
+
+uint64_t
+vmlog_unsent(const struct vmlog *log, unsigned sink)
+{
+    return log->next_number - log->cursors[sink].sent.number;
+}
+
+uint64_t
+vmlog_unsettled(const struct vmlog *log, unsigned sink)
+{
+    return log->next_number - log->cursors[sink].ack.number;
+}
+
+static void
+check_position(const struct vmlog *log, const struct vmlog_position *at)
+{
+    assert(at->chunk ? at->number == at->chunk->first_number + at->index && at->index <= at->chunk->count
+                     : !log->first && at->number == log->next_number);
+}
+
+static void
+check_cursor(const struct vmlog *log, unsigned sink)
+{
+    const struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_position at = cursor->ack;
+    size_t inflight = 0;
+
+    check_position(log, &cursor->ack);
+    check_position(log, &cursor->sent);
+    check_position(log, &cursor->reached);
+    assert(cursor->ack.number <= cursor->sent.number && cursor->sent.number <= cursor->reached.number);
+    assert(cursor->reached.number <= log->next_number && log->accept.number <= cursor->accept_number);
+    assert(cursor->gaps_untold <= cursor->gaps_open);
+    assert((cursor->gap_number == UINT64_MAX) == (cursor->gaps_open == 0));
+    while (at.chunk) {
+        const struct vmlog_entry *entry = look(&at, 0);
+        size_t len;
+
+        if (!entry)
+            break;
+        frame_at(&at, &len);
+        if (at.number < cursor->sent.number && (entry->sent & BIT(sink)))
+            inflight += len;
+        assert(!(entry->sent & entry->done & BIT(sink)));
+        if (!(at.chunk->holders & BIT(sink)) ||
+            (at.number >= cursor->gap_number && at.number < cursor->reached.number))
+            assert(entry->done & BIT(sink));
+        pass(&at);
+    }
+    assert(cursor->inflight == inflight);
+    assert(!log->last || (log->last->holders & BIT(sink)));
+}
+
+void
+vmlog_check(const struct vmlog *log)
+{
+    size_t bytes = 0;
+
+    for (const struct vmlog_chunk *chunk = log->first; chunk; chunk = chunk->next) {
+        bytes += chunk->size;
+        assert(chunk->next ? chunk->next->prev == chunk : log->last == chunk);
+        assert(sizeof(*chunk) + chunk->used + chunk->count * sizeof(struct vmlog_entry) <= chunk->size);
+        assert(!chunk->next || chunk->next->first_number >= chunk->first_number + chunk->count);
+    }
+    assert(bytes == log->bytes);
+    assert(log->accept.number <= log->next_number);
+    check_position(log, &log->accept);
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+        if (log->cursors[sink].joined)
+            check_cursor(log, sink);
+}

@@ -1,0 +1,214 @@
+/* The VM log: the queue of one VM, its encoded frames once, in order, in chunks, with a cursor for every
+ * sink.
+ *
+ * Pure: no socket, no libevent. The theory and the invariants stand at the top of vmlog.c. */
+#ifndef GIMUX_VMLOG_H
+#define GIMUX_VMLOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "proto/event_class.h"
+
+#define VMLOG_SINKS       16u    /* sinks are slots 0 .. VMLOG_SINKS-1 */
+#define VMLOG_SMALL_CHUNK 4096u  /* bytes: the first chunk of a log that was empty */
+#define VMLOG_LARGE_CHUNK 65536u /* bytes: the others; a longer frame gets a chunk of its own size */
+
+/* An entry's class when it is a gap that the driver told of: every sink gets it. In masks: 1u << VMLOG_GAP.
+ */
+#define VMLOG_GAP 31u
+
+/* The memory of all logs of the process: what is in use, its limit, and chunks kept for the next use. */
+struct vmlog_pool {
+    size_t used;  /* bytes of chunks in logs */
+    size_t limit; /* bytes; vmlog_reserve refuses to go beyond */
+    struct vmlog_chunk *spare_small;
+    struct vmlog_chunk *spare_large;
+    size_t
+        spare; /* bytes of spare chunks; used + spare exceeds the limit only if used does, and is then used */
+};
+
+/* How far one sink is in one stream. Sequences of the stream; 0 means none yet. */
+struct vmlog_progress {
+    uint64_t settled;   /* up to here all is delivered, filtered or in a gap that the SVM acknowledged */
+    uint64_t acked;     /* up to here the SVM has acknowledged */
+    uint64_t sent;      /* up to here this connection has sent or told */
+    uint64_t gap_first; /* the range that this sink will not get and has not acknowledged; gap_last 0: none */
+    uint64_t gap_last;
+    uint64_t gap_told;     /* up to here the gap was told, if told_rewinds is the cursor's rewinds */
+    uint64_t reached;      /* up to here all was sent once, filtered, or given up */
+    uint32_t gap_reason;   /* of what was given up first: one range has one reason */
+    uint32_t told_rewinds; /* so that a gap told on a connection that broke counts as not told */
+    uint32_t announced;    /* the connection (sink's count of them) on which the stream was announced */
+    uint64_t delivered; /* counts, whole life of the stream; gapped counts sequences when they are given up */
+    uint64_t filtered;
+    uint64_t gapped;
+    uint64_t reported; /* settled when progress was last told */
+};
+
+/* What a log keeps of a stream. Embedded in the owner's stream object; zero-initialize, then set id and last.
+ */
+struct vmlog_stream {
+    uint32_t id;
+    bool moved;                /* accepted has grown since the owner last looked */
+    uint64_t last;             /* highest sequence appended (or before the first) */
+    uint64_t accepted;         /* up to here every sink has settled */
+    uint64_t unaccepted_bytes; /* of records, appended and not accepted */
+    struct vmlog_progress sinks[VMLOG_SINKS];
+};
+
+/* One frame in a log. */
+struct vmlog_entry {
+    struct vmlog_stream *stream;
+    uint64_t sequence;     /* its last sequence */
+    uint32_t count;        /* sequences that it stands for: 1, or the length of a driver's gap */
+    uint32_t end;          /* offset in the chunk behind its last byte */
+    uint32_t record_bytes; /* of the guest's record */
+    uint32_t key;          /* offset in the frame of what filters look at, below */
+    uint16_t key_len;      /* 0: nothing to look at */
+    uint16_t sent;         /* bit per sink: the sink gets it */
+    uint16_t done;         /* bit per sink: it is counted already and not sent: given up, or the SVM had it */
+    uint8_t cls;           /* enum event_class, or VMLOG_GAP */
+};
+
+/* What a sink wants. `wants` may be NULL: then the mask decides alone. Else it is asked for entries in the
+ * mask, with their key: the path of a file event, the VM of a power event (not NUL-terminated), or none. */
+struct vmlog_filter {
+    uint32_t class_mask; /* 1u << class */
+    bool (*wants)(void *arg, enum event_class cls, const char *key, size_t len);
+    void *arg;
+};
+
+struct vmlog_position {
+    struct vmlog_chunk *chunk; /* NULL: the log is empty, or the next chunk to come */
+    uint32_t index;            /* of the entry in the chunk */
+    uint64_t number;           /* of the entry since the log began */
+};
+
+struct vmlog_cursor {
+    bool joined;
+    struct vmlog_position ack;  /* up to here all is settled */
+    struct vmlog_position sent; /* up to here all is sent on this connection, filtered, or done */
+    struct vmlog_position
+        reached;            /* up to here all was sent once, filtered, or given up: a skip begins here */
+    uint64_t accept_number; /* up to here this sink holds no guest back: ack, or the end of a skip */
+    uint64_t gap_number;    /* where gaps must be told and acknowledged first; UINT64_MAX: none */
+    uint64_t peeked_number; /* where the last vmlog_peek ended */
+    uint32_t gaps_open;     /* streams with a gap that is not acknowledged */
+    uint32_t gaps_untold;   /* of these, streams with a gap that was not told on this connection */
+    uint32_t rewinds;       /* calls of vmlog_rewind */
+    size_t inflight;        /* bytes sent and not acknowledged */
+};
+
+struct vmlog {
+    struct vmlog_pool *pool;
+    struct vmlog_chunk *first;
+    struct vmlog_chunk *last;
+    size_t bytes;                 /* of chunks */
+    uint64_t next_number;         /* entries ever appended */
+    struct vmlog_position accept; /* up to here no sink holds a guest back */
+    struct vmlog_cursor cursors[VMLOG_SINKS];
+};
+
+void vmlog_init(struct vmlog *log, struct vmlog_pool *pool);
+
+/* Gives every chunk back to the pool. Streams must not be used with the log any more. */
+void vmlog_fini(struct vmlog *log);
+
+/* Frees the pool's spare chunks. */
+void vmlog_pool_fini(struct vmlog_pool *pool);
+
+/* Room for a frame of `len` bytes at the end of the log, or NULL if the pool's limit would be passed (or
+ * memory is out). At most DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX bytes. `beyond`: a small frame of
+ * gimuxd's own, which may pass the limit. No entry is there until vmlog_commit; the room is valid until the
+ * next call for this log, and may be left unused. */
+uint8_t *vmlog_reserve(struct vmlog *log, size_t len, bool beyond);
+
+/* Makes the reserved bytes the log's next entry. entry->end is the frame's length (at most what was
+ * reserved); sent and done are ignored. Sequences of a stream must come without holes: sequence ==
+ * stream->last + count. */
+void vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry);
+
+/* A sink begins to take part: it gets what is appended from now on. vmlog_join_stream must follow for every
+ * stream that the log has already. */
+void vmlog_join(struct vmlog *log, unsigned sink);
+void vmlog_join_stream(struct vmlog_stream *stream, unsigned sink);
+
+/* It ends to: what only it still held is released. */
+void vmlog_leave(struct vmlog *log, unsigned sink);
+
+/* The stream is announced on the sink's connection (a number of the caller's, not 0, new for every
+ * connection). Call it before anything of the stream, a gap too, is sent; again is nothing. The first
+ * sequence to tell the SVM of is then stream->sinks[sink].sent + 1. */
+void vmlog_announce(struct vmlog_stream *stream, unsigned sink, uint32_t connection);
+
+enum vmlog_peek {
+    VMLOG_FRAMES,   /* frames to send were gathered; or none is left to send */
+    VMLOG_ANNOUNCE, /* *stream must be announced on this connection first */
+    VMLOG_TELL_GAP, /* gaps must be told first: vmlog_gap_next for every stream of the log */
+};
+
+/* Frames gathered for one sendmsg or for SSL_write. */
+struct vmlog_batch {
+    struct iovec *iov; /* room for max pieces, the caller's */
+    int max;
+    int count;
+    size_t bytes; /* in all pieces */
+};
+
+/* Appends frames that the sink wants, from its sent position on, to the batch: until that is full, or
+ * `max_bytes` more are in it (but at least one frame). Stops before a stream that is not announced on
+ * `connection`, and before a gap; if nothing comes ahead of those, says so. vmlog_sent must follow, also if
+ * nothing was gathered: what the sink does not want is passed over there. */
+enum vmlog_peek vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter,
+                           uint32_t connection, struct vmlog_batch *batch, size_t max_bytes,
+                           struct vmlog_stream **stream);
+
+/* Of the bytes that the last peek gave for this log, `taken` went out. If that ends inside a frame, *rest is
+ * what remains of it, which the caller must send before anything else; else rest->iov_len is 0. *rest points
+ * into the log and is valid until the next call for it: the frame counts as sent, so an SVM that acknowledges
+ * it already would free it. Copy it. */
+void vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest);
+
+/* Whether there is something to send or to tell. A gap that was told and waits for its acknowledgement is
+ * not. */
+bool vmlog_has_more(const struct vmlog *log, unsigned sink);
+
+/* The SVM acknowledges the stream up to `sequence`. Returns false, changing nothing, if that was never sent.
+ */
+bool vmlog_ack(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t sequence);
+
+/* On a new connection, before the first peek, the SVM says that it has the stream up to `sequence`: that is
+ * not sent again. Any number is taken; one below what was acknowledged changes nothing. */
+void vmlog_resume(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t sequence);
+
+/* The connection is gone: what was sent and is not settled will be sent again on the next one. */
+void vmlog_rewind(struct vmlog *log, unsigned sink);
+
+/* The sink gives up what was not sent yet: it becomes a gap (`reason`: Gimux__V1__GapReason). From now on
+ * nothing that is in the log holds back a guest for this sink's sake; what was sent and not acknowledged
+ * stays for a resend. Returns the number of sequences given up. */
+uint64_t vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason);
+
+/* Sequences first..last of the stream never came to this log, which has it from last + 1 on, and the sink,
+ * which has it up to first - 1, was sent nothing of it yet: it is told of the gap first. Returns false,
+ * changing nothing, if anything of the stream was sent to the sink, filtered, or told already. */
+bool vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first,
+                      uint64_t last, uint32_t reason);
+
+/* After VMLOG_TELL_GAP: if the stream has a gap that was not told on this connection, returns true, sets the
+ * range and marks it told. The reason is stream->sinks[sink].gap_reason. */
+bool vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t *first,
+                    uint64_t *last);
+
+/* Entries not yet sent on this connection, and entries sent or not but not settled, for status and metrics.
+ * What was given up counts too while the cursor stands before it. */
+uint64_t vmlog_unsent(const struct vmlog *log, unsigned sink);
+uint64_t vmlog_unsettled(const struct vmlog *log, unsigned sink);
+
+/* The invariants; aborts if one is broken. For tests and debug builds: walks the whole log. */
+void vmlog_check(const struct vmlog *log);
+
+#endif

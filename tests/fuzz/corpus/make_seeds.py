@@ -1,0 +1,151 @@
+#!/usr/bin/python3
+"""Writes the seeds of the fuzzers: records and frames made without gimux's own code, from the documents alone.
+
+usage: make_seeds.py BUILD_DIR      (protoc puts its Python module there)
+"""
+import pathlib
+import struct
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+VSEPFLT, VNETFLT, VNETWFP, LINUX, VMX = 1, 2, 3, 4, 5
+
+
+def record(kind, fixed, texts=(), sequence=0, time=0, flags=0, width="H"):
+    """A record as docs/guest-protocol.md lays it out: header, fixed part, lengths of the texts, texts."""
+    body = fixed + b"".join(struct.pack("<" + width, len(t)) for t in texts) + b"".join(texts)
+    return struct.pack("<IHHQQ", 24 + len(body), kind, flags, sequence, time) + body
+
+
+def file_record(op, path, target=b"", status=0, result=1, create=0, texts=(b"", b"", b""), **header):
+    fixed = struct.pack("<HHIIIQQIIII", op, 0, status, 4711, 4712, 0x50000000001A2, 4096, result, create, 0x120089, 32)
+    return record(0x100, fixed, (path, target, *texts), **header)
+
+
+def net_record(op, direction, family, local, remote, texts=(b"", b"", b""), **header):
+    fixed = struct.pack("<HBBHHIIIHH16s16sQQQ", op, 6, direction, family, 0, 0, 1, 2, 40000, 443, local, remote,
+                        77, 1000, 2000)
+    return record(0x101, fixed, texts, **header)
+
+
+def dns_record(op, answers, name, rcode=0, **header):
+    return record(0x102, struct.pack("<HHHHII", op, 28, 3, rcode, 0, 6), (name, answers, b"", b"", b""), **header)
+
+
+def process_record(op, texts, **header):
+    return record(0x103, struct.pack("<HHIII", op, 0, 10, 11, 0xFFFFFFFF), texts, **header)
+
+
+def logon_record(op, texts, status=0, **header):
+    return record(0x104, struct.pack("<HHIQI", op, 10, status, 0x3E7, 4), texts, **header)
+
+
+def power_record(op, texts, **header):
+    return record(0x105, struct.pack("<HH16s", op, 0, bytes(range(16))), texts, **header)
+
+
+def volumes_record(*entries):
+    data = b"".join(struct.pack("<HH", ord(letter), len(w(device))) + w(device) for letter, device in entries)
+    return record(0x0D, struct.pack("<I", len(entries)), (data,), width="I")
+
+
+def w(text):
+    return text.encode("utf-16-le", "surrogatepass")
+
+
+def control_records():
+    hello = struct.pack("<IHHHH16s16sQ", 0x58554D47, 1, 1, VSEPFLT, 0, bytes(16), bytes(range(16)), 1)
+    yield "hello", record(1, hello, (w("1.0"), w("Windows 11")))
+    yield "welcome", record(2, struct.pack("<HHIQQQ", 1, 0, 10000, 1, 1 << 20, 0x3F))
+    yield "reject", record(3, struct.pack("<H", 3), (b"another VM with this UUID",))
+    yield "ack", record(4, struct.pack("<QH", 1000, 2))
+    yield "verdict", record(5, struct.pack("<QHH", 7, 2, 1))
+    yield "file_read", record(6, struct.pack("<QQQI", 1, 2, 3, 65536), (w("\\Device\\HarddiskVolume2\\a"),))
+    yield "file_data", record(7, struct.pack("<QQII", 1, 0, 0, 1), (b"MZ" + bytes(30),), width="I")
+    yield "interest", record(8, struct.pack("<Q", 1))
+    yield "ping", record(9, struct.pack("<Q", 5))
+    yield "pong", record(10, struct.pack("<Q", 5))
+    yield "lost", record(11, struct.pack("<QI", 9, 1), sequence=3)
+    yield "bye", record(12, struct.pack("<H", 1), (b"shutting down",))
+    yield "volumes", volumes_record(("C", "\\Device\\HarddiskVolume2"), ("D", "\\Device\\HarddiskVolume20"))
+    yield "unknown", record(0x0777, b"of a newer version")
+    yield "longer", record(9, struct.pack("<Q", 5) + b"more")
+
+
+def event_records():
+    """(name, driver, record)"""
+    who = (w("\\Device\\HarddiskVolume2\\Windows\\explorer.exe"), w("CORP\\ann"), w("S-1-5-21-1-2-3-1001"))
+    ft = 133500000000000000
+    v2 = "\\Device\\HarddiskVolume2"
+    paths = [v2 + "\\Users\\ann\\a.txt", v2 + "\\a.txt:Zone.Identifier:$DATA", "\\??\\c:\\a::$DATA", "\\DosDevices\\D:",
+             "\\Device\\Mup\\;LanmanRedirector\\;Z:0001\\srv\\share\\f", "\\\\?\\UNC\\srv\\share\\f", "\\??\\Volume{0}\\f",
+             "\\GLOBAL??\\GLOBALROOT\\Device\\HarddiskVolume20\\d:$I30:$INDEX_ALLOCATION", "bad \ud800 name", "\u00e4\U0001f600"]
+    for i, path in enumerate(paths):
+        yield f"file{i}", VSEPFLT, file_record(i % 7 + 1, w(path), w(paths[-1 - i]), 0, i % 6, 0x1000, who,
+                                               sequence=i + 1, time=ft, flags=i % 2)
+    yield "odd", VSEPFLT, file_record(1, b"a\0b", status=0xC0000022, sequence=1, time=ft)
+    yield "linux", LINUX, file_record(5, b"/tmp/\xff\xc0\x80", "/tmp/\u00e4".encode(), sequence=1, time=10**18)
+    v6 = bytes(15) + b"\1"
+    yield "net4", VNETWFP, net_record(2, 1, 4, b"\x7f\0\0\1" + bytes(12), b"\x0a\0\0\1" + bytes(12), who, sequence=1)
+    yield "net6", LINUX, net_record(3, 2, 6, v6, v6, (b"/usr/bin/curl", b"root", b"0"), sequence=1)
+    yield "dns", LINUX, dns_record(2, b"192.0.2.1;;2001:db8::1;", b"example.org", sequence=1)
+    yield "many", LINUX, dns_record(2, b"1;" * 80, b"many.example", sequence=1)
+    yield "nx", VNETFLT, dns_record(2, b"", w("nx.example"), 3, sequence=1)
+    yield "start", VSEPFLT, process_record(1, (w(v2 + "\\p.exe"), w("p -x"), w(v2 + "\\c.exe"), *who[1:]), sequence=1)
+    yield "end", LINUX, process_record(2, (b"/bin/sh", b"sh -c true", b"/sbin/init", b"root", b"0"), sequence=1)
+    yield "logon", VSEPFLT, logon_record(1, (*who[1:], w("10.0.0.1"), who[0]), 0xC000006D, sequence=1)
+    yield "power", VMX, power_record(5, (b"web-1", b"esx-2"), sequence=1, time=10**18)
+
+
+def frames(build):
+    """Delimited frames: one of every kind, and all of them in a row."""
+    subprocess.run(["protoc", f"--python_out={build}", f"-I{ROOT}", str(ROOT / "proto/gimux.proto")], check=True)
+    sys.path.insert(0, build)
+    from proto import gimux_pb2 as pb
+    made = [
+        ("mux_hello", pb.Frame(mux_hello=pb.MuxHello(version_min=1, version_max=1, solution="av", altitude=9))),
+        ("svm_hello", pb.Frame(svm_hello=pb.SvmHello(
+            version=1, subscription=pb.Subscription(class_uids=[1001], muted_path_prefixes=["C:\\Temp\\"]),
+            positions=[pb.StreamPosition(vm_uuid="0" * 36, driver=1, boot_id="1" * 36, last_sequence=5)]))),
+        ("stream_start", pb.Frame(stream_start=pb.StreamStart(stream=1, vm_uuid="0" * 36, first_sequence=1))),
+        ("event", pb.Frame(event=pb.Event(stream=1, sequence=1, class_uid=1001, activity_id=14,
+                                          actor=pb.Actor(pid=1), file=pb.File(path="C:\\a")))),
+        ("gap", pb.Frame(gap=pb.Gap(stream=1, first_sequence=2, last_sequence=3, reason=1))),
+        ("ack", pb.Frame(ack=pb.Ack(streams=[pb.StreamAck(stream=1, sequence=3)]))),
+        ("ping", pb.Frame(ping=pb.Ping(token=1))),
+        ("bye", pb.Frame(bye=pb.Bye(reason="done"))),
+        ("empty", pb.Frame()),
+    ]
+    delimited = [(name, varint(frame.ByteSize()) + frame.SerializeToString()) for name, frame in made]
+    delimited.append(("all", b"".join(data for _, data in delimited)))
+    delimited.append(("too_long", b"\xff\xff\x7f"))
+    return delimited
+
+
+def varint(value):
+    out = b""
+    while value >= 0x80:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def write(folder, seeds):
+    (HERE / folder).mkdir(exist_ok=True)
+    for name, data in seeds:
+        (HERE / folder / name).write_bytes(data)
+
+
+def main():
+    events = list(event_records())
+    write("guest_record", [*control_records(), *((name, data) for name, _, data in events)])
+    volumes = volumes_record(("C", "\\Device\\HarddiskVolume2"), ("D", "\\Device\\HarddiskVolume20"))
+    # fuzz_normalize reads the driver from its first byte, then records.
+    write("normalize", [(name, bytes([driver]) + volumes + data) for name, driver, data in events])
+    write("delimited", frames(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+/* One event of a Windows event log becomes a driver's record. */
+#ifndef SIM_IMPORT_EVENT_H
+#define SIM_IMPORT_EVENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "proto/guest_record.h"
+#include "thinagent-sim/text.h"
+
+enum import_result {
+    IMPORT_DONE,     /* the record is made */
+    IMPORT_SKIPPED,  /* nothing that a driver sees, such as the access to a registry key */
+    IMPORT_UNUSABLE, /* something that is needed is missing or makes no sense: why says what */
+};
+
+/* The events that are imported, in the order of their ids; each has a row in the summary. */
+size_t import_rule_count(void);
+const char *import_rule_channel(size_t rule); /* "Sysmon" or "Security" */
+int import_rule_id(size_t rule);
+const char *import_rule_about(size_t rule);
+
+/* The rule for an event, or import_rule_count() if it is none of those that are imported. */
+size_t import_rule_of(const json_t *event);
+
+/* The driver that reports such an event: GR_VSEPFLT or GR_VNETWFP. */
+uint16_t import_rule_driver(size_t rule);
+
+/* When the event happened, Unix nanoseconds. Returns false if it does not say. */
+bool import_time(const json_t *event, int64_t *out);
+
+/* Makes the record, with sequence and time 0; its texts are in the pool, which is emptied first. */
+enum import_result import_event(size_t rule, const json_t *event, struct text_pool *pool,
+                                struct gr_record *out, const char **why);
+
+#endif

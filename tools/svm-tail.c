@@ -1,0 +1,447 @@
+/* The sample SVM: prints what gimuxd sends, and counts it so that a test can do the sum. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client/gimux_client.h"
+
+#define CLASS_MAX 16 /* --class */
+
+enum ack_mode { ACK_AUTO, ACK_EXPLICIT, ACK_NEVER };
+
+struct tail {
+    struct gimux_client *client;
+    struct tail_stream *streams;
+    uint64_t events; /* all, those that came again included */
+    uint64_t again;
+    bool done;
+
+    bool json, quiet;
+    enum ack_mode ack;
+    uint64_t count;   /* 0: no end */
+    unsigned slow_ms; /* per event */
+    const char *stats_path;
+    FILE *capture;
+};
+
+/* ---- what the library calls ---- */
+
+static void
+acknowledge(struct tail *tail, struct gimux_stream *stream, uint64_t sequence)
+{
+    if (tail->ack != ACK_EXPLICIT)
+        return;
+    fflush(stdout); /* it is with us once it is written */
+    gimux_client_ack(tail->client, stream, sequence);
+}
+
+static void
+on_event(void *user, const struct gimux_event *event)
+{
+    struct tail *tail = user;
+    struct tail_stream *s = tail_stream_of(tail, event->stream);
+    const char *class_name = gimux_client_class_name(event->class_uid);
+    struct timespec pause = { tail->slow_ms / 1000, (long)(tail->slow_ms % 1000) * 1000000 };
+
+    if (event->sequence > s->last) {
+        json_int_t before = json_integer_value(json_object_get(s->by_class, class_name));
+
+        json_object_set_new(s->by_class, class_name, json_integer(before + 1));
+        s->delivered++;
+        s->last = event->sequence;
+        s->first = s->first ? s->first : event->sequence;
+    } else {
+        tail->again++; /* was not acknowledged before the link broke */
+    }
+    if (!tail->quiet)
+        (tail->json ? print_event_json : print_event_text)(event);
+    if (tail->slow_ms)
+        nanosleep(&pause, NULL);
+    acknowledge(tail, event->stream, event->sequence);
+    if (++tail->events == tail->count) {
+        tail->done = true;
+        gimux_client_stop(tail->client);
+    }
+}
+
+static void
+on_gap(void *user, const struct gimux_gap *gap)
+{
+    struct tail *tail = user;
+    struct tail_stream *s = tail_stream_of(tail, gap->stream);
+    const char *reason = gimux_client_gap_name(gap->reason);
+    uint64_t first = gap->first > s->last ? gap->first : s->last + 1;
+    json_t *range;
+
+    acknowledge(tail, gap->stream, gap->last);
+    if (gap->last <= s->last)
+        return; /* came before, and was not acknowledged */
+    range =
+        json_pack("{sI sI ss}", "first", (json_int_t)first, "last", (json_int_t)gap->last, "reason", reason);
+    s->gapped += gap->last - first + 1;
+    s->last = gap->last;
+    s->first = s->first ? s->first : first;
+    json_array_append(s->gaps, range);
+    if (!tail->quiet && tail->json) {
+        json_t *line = line_json("gap", gap->stream);
+
+        json_object_update(line, range);
+        print_json(line);
+    } else if (!tail->quiet) {
+        printf("gap");
+        print_stream(gap->stream);
+        printf(" %" PRIu64 "-%" PRIu64 " %s\n", first, gap->last, reason);
+    }
+    json_decref(range);
+}
+
+static void
+on_stream_start(void *user, const struct gimux_connection *connection, struct gimux_stream *stream,
+                uint64_t first_sequence)
+{
+    (void)connection;
+    (void)first_sequence;
+    tail_stream_of(user, stream);
+}
+
+static void
+on_progress(void *user, struct gimux_stream *stream, uint64_t sequence, uint64_t filtered)
+{
+    struct tail_stream *s = tail_stream_of(user, stream);
+
+    s->progress = sequence;
+    s->filtered = filtered;
+}
+
+static void
+on_stream_end(void *user, struct gimux_stream *stream, uint64_t last_sequence)
+{
+    struct tail_stream *s = tail_stream_of(user, stream);
+
+    s->ended = true;
+    s->progress = last_sequence;
+}
+
+static void
+on_frame(void *user, const struct gimux_connection *connection, const uint8_t *bytes, size_t len)
+{
+    struct tail *tail = user;
+
+    (void)connection;
+    if (tail->capture)
+        fwrite(bytes, 1, len, tail->capture);
+}
+
+static void
+on_log(void *user, enum gimux_level level, const char *text)
+{
+    (void)user;
+    (void)level;
+    fprintf(stderr, "svm-tail: ");
+    print_text(stderr, text);
+    fprintf(stderr, "\n");
+}
+
+/* ---- options ---- */
+
+static const char usage[] =
+    "usage: svm-tail --listen ADDRESS [OPTION]...\n"
+    "Listens as an SVM for gimuxd and prints its events. ADDRESS is tcp:HOST:PORT or tls:HOST:PORT.\n"
+    "  --cert FILE --key FILE --ca FILE   for tls: own certificate and key, CA of gimuxd's certificate\n"
+    "  --peer-name NAME   for tls: gimuxd's certificate must bear that name (again for more)\n"
+    "  --name NAME        the SVM's name, for gimuxd's logs\n"
+    "  --class LIST       only these classes: file,process,power,authentication,network,dns,lifecycle\n"
+    "  --vm UUID          only this VM (again for more)\n"
+    "  --mute PREFIX      no file events with paths that start so (again for more)\n"
+    "  --ack MODE         auto (default); explicit: after each line is written; never\n"
+    "  --json             JSON lines\n"
+    "  --quiet            print no events and no table\n"
+    "  --count N          end after N events\n"
+    "  --slow MS          sleep so long for every event\n"
+    "  --stats FILE       write the counts there, as JSON, at the end and on SIGUSR1\n"
+    "  --capture FILE     append every frame as it came (length-delimited gimux.v1.Frame)\n";
+
+enum option_code {
+    LISTEN = 1,
+    CERT,
+    KEY,
+    CA,
+    NAME,
+    CLASS,
+    VM,
+    MUTE,
+    ACK,
+    JSON,
+    QUIET,
+    COUNT,
+    SLOW,
+    STATS,
+    CAPTURE,
+    PEER_NAME,
+    HELP
+};
+
+static const struct option options[] = {
+    { "listen", required_argument, NULL, LISTEN },
+    { "cert", required_argument, NULL, CERT },
+    { "key", required_argument, NULL, KEY },
+    { "ca", required_argument, NULL, CA },
+    { "name", required_argument, NULL, NAME },
+    { "class", required_argument, NULL, CLASS },
+    { "vm", required_argument, NULL, VM },
+    { "mute", required_argument, NULL, MUTE },
+    { "ack", required_argument, NULL, ACK },
+    { "json", no_argument, NULL, JSON },
+    { "quiet", no_argument, NULL, QUIET },
+    { "count", required_argument, NULL, COUNT },
+    { "slow", required_argument, NULL, SLOW },
+    { "stats", required_argument, NULL, STATS },
+    { "capture", required_argument, NULL, CAPTURE },
+    { "peer-name", required_argument, NULL, PEER_NAME },
+    { "help", no_argument, NULL, HELP },
+    { NULL, 0, NULL, 0 },
+};
+
+/* What the options say, next to struct tail. */
+struct lists {
+    uint32_t classes[CLASS_MAX];
+    const char **vms, **mutes, **peer_names; /* room for one for each argument */
+};
+
+static void __attribute__((noreturn, format(printf, 1, 2))) fail_usage(const char *format, ...)
+{
+    va_list args;
+
+    fprintf(stderr, "svm-tail: ");
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\n");
+    exit(2);
+}
+
+static uint64_t
+parse_number(const char *option, const char *text, uint64_t max)
+{
+    char *end;
+    unsigned long long value;
+
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    if (errno || *end || text[0] < '0' || text[0] > '9' || value > max)
+        fail_usage("--%s %s: expected a number up to %" PRIu64, option, text, max);
+    return value;
+}
+
+static void
+parse_classes(struct gimux_client_config *config, struct lists *lists, char *text)
+{
+    for (char *name = strtok(text, ","); name; name = strtok(NULL, ",")) {
+        uint32_t uid = gimux_client_class_by_name(name);
+
+        if (!uid || config->class_uid_count == CLASS_MAX)
+            fail_usage("--class %s: expected file, process, power, authentication, network, dns or lifecycle",
+                       name);
+        lists->classes[config->class_uid_count++] = uid;
+    }
+}
+
+static enum ack_mode
+parse_ack(const char *text)
+{
+    if (strcmp(text, "auto") == 0)
+        return ACK_AUTO;
+    if (strcmp(text, "explicit") == 0)
+        return ACK_EXPLICIT;
+    if (strcmp(text, "never") == 0)
+        return ACK_NEVER;
+    fail_usage("--ack %s: expected auto, explicit or never", text);
+}
+
+static FILE *
+open_capture(const char *path)
+{
+    FILE *file = fopen(path, "abe");
+
+    if (!file)
+        fail_usage("cannot write %s: %s", path, strerror(errno));
+    return file;
+}
+
+static void
+take_option(int code, struct tail *tail, struct gimux_client_config *config, struct lists *lists)
+{
+    const char **texts[] = {
+        [LISTEN] = &config->listen, [CERT] = &config->cert_file, [KEY] = &config->key_file,
+        [CA] = &config->ca_file,    [NAME] = &config->name,      [STATS] = &tail->stats_path
+    };
+
+    switch (code) {
+    case LISTEN:
+    case CERT:
+    case KEY:
+    case CA:
+    case NAME:
+    case STATS:
+        *texts[code] = optarg;
+        break;
+    case CLASS:
+        parse_classes(config, lists, optarg);
+        break;
+    case VM:
+        lists->vms[config->vm_uuid_count++] = optarg;
+        break;
+    case MUTE:
+        lists->mutes[config->muted_path_prefix_count++] = optarg;
+        break;
+    case PEER_NAME:
+        lists->peer_names[config->peer_name_count++] = optarg;
+        break;
+    case ACK:
+        tail->ack = parse_ack(optarg);
+        break;
+    case JSON:
+        tail->json = true;
+        break;
+    case QUIET:
+        tail->quiet = true;
+        break;
+    case COUNT:
+        tail->count = parse_number("count", optarg, UINT64_MAX);
+        break;
+    case SLOW:
+        tail->slow_ms = (unsigned)parse_number("slow", optarg, 3600000);
+        break;
+    case CAPTURE:
+        tail->capture = open_capture(optarg);
+        break;
+    case HELP:
+        fputs(usage, stdout);
+        exit(0);
+    default:
+        fputs(usage, stderr);
+        exit(2);
+    }
+}
+
+/* ---- the loop ---- */
+
+static void
+take_signal(struct tail *tail, int signals)
+{
+    struct signalfd_siginfo info;
+
+    if (read(signals, &info, sizeof(info)) != sizeof(info))
+        return;
+    if (info.ssi_signo == SIGUSR1)
+        write_stats(tail);
+    else
+        tail->done = true;
+}
+
+/* Returns the exit status. */
+static int
+loop(struct tail *tail, int signals)
+{
+    struct pollfd fds[] = { { .fd = gimux_client_fd(tail->client), .events = POLLIN },
+                            { .fd = signals, .events = POLLIN } };
+
+    while (!tail->done) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            return 1;
+        if (fds[1].revents)
+            take_signal(tail, signals);
+        else if (fds[0].revents && gimux_client_dispatch(tail->client, 0) != 0)
+            return 1;
+        fflush(stdout);
+    }
+    write_stats(tail);
+    if (!tail->quiet)
+        print_table(tail);
+    return 0;
+}
+
+static void
+free_tail(struct tail *tail)
+{
+    struct tail_stream *next;
+
+    for (struct tail_stream *s = tail->streams; s; s = next) {
+        next = s->next;
+        json_decref(s->by_class);
+        json_decref(s->gaps);
+        free(s->vm_uuid);
+        free(s->boot_id);
+        free(s);
+    }
+    if (tail->capture)
+        fclose(tail->capture);
+}
+
+/* Signals are read from a descriptor. */
+static int
+open_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int
+main(int argc, char **argv)
+{
+    static const struct gimux_client_callbacks callbacks = { .on_event = on_event,
+                                                             .on_gap = on_gap,
+                                                             .on_stream_start = on_stream_start,
+                                                             .on_progress = on_progress,
+                                                             .on_stream_end = on_stream_end,
+                                                             .on_frame = on_frame,
+                                                             .on_log = on_log };
+    struct tail tail = { 0 };
+    struct lists lists = { .vms = calloc((size_t)argc, sizeof(char *)),
+                           .mutes = calloc((size_t)argc, sizeof(char *)),
+                           .peer_names = calloc((size_t)argc, sizeof(char *)) };
+    struct gimux_client_config config = { .name = "svm-tail", .callbacks = &callbacks, .user = &tail };
+    char error[GIMUX_ERROR_MAX];
+    int signals = open_signals();
+    int code, status;
+
+    while ((code = getopt_long(argc, argv, "", options, NULL)) != -1)
+        take_option(code, &tail, &config, &lists);
+    if (optind < argc)
+        fail_usage("%s: expected options only, see --help", argv[optind]);
+    if (!config.listen)
+        fail_usage("--listen is missing, see --help");
+    config.class_uids = lists.classes;
+    config.vm_uuids = lists.vms;
+    config.muted_path_prefixes = lists.mutes;
+    config.peer_names = lists.peer_names;
+    config.explicit_ack = tail.ack != ACK_AUTO;
+    tail.client = gimux_client_new(&config, error);
+    free(lists.vms);
+    free(lists.mutes);
+    free(lists.peer_names);
+    if (!tail.client)
+        fail_usage("%s", error);
+    fprintf(stderr, "listening on %s\n", gimux_client_address(tail.client));
+    status = loop(&tail, signals);
+    gimux_client_free(tail.client);
+    free_tail(&tail);
+    close(signals);
+    return status;
+}
