@@ -16,6 +16,10 @@ PYTHON   := /usr/bin/python3
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := all
+V ?= 0
+ifeq ($(V),0)
+say = @printf '  %-8s %s\n' $(1) $(2);
+endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -36,7 +40,7 @@ $(BUILD)/config.mk: packaging/deps
 PB := $(BUILD)/gen/proto/gimux.pb-c
 $(PB).c $(PB).h &: proto/gimux.proto
 	@mkdir -p $(@D)
-	protoc-c --c_out=$(BUILD)/gen $<
+	$(call say,PROTOC,$<)protoc-c --c_out=$(BUILD)/gen $<
 
 # ---- objects ----
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -47,9 +51,9 @@ SIM_SRC    := $(wildcard thinagent-sim/*.c)
 
 $(BUILD)/obj/%.o: %.c $(PB).h $(BUILD)/config.mk
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(PB).o: $(PB).c
-	$(CC) $(CPPFLAGS) $(OPTIMIZE) $(CSTD) -fPIC $(SANITIZE) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(OPTIMIZE) $(CSTD) -fPIC $(SANITIZE) -c -o $@ $<
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # Archives: the wire, the daemon without its main, the driver simulator without its main.
@@ -58,37 +62,151 @@ $(BUILD)/libmux.a: $(call objects,$(filter-out mux/main.c,$(MUX_SRC)))
 $(BUILD)/libsim.a: $(call objects,$(filter-out thinagent-sim/main.c,$(SIM_SRC)))
 $(BUILD)/libproto.a $(BUILD)/libmux.a $(BUILD)/libsim.a:
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)ar rcs $@ $^
 
 MUX_LIBS    = $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS) $(LIBCONFUSE_LIBS) $(JANSSON_LIBS)
 CLIENT_LIBS = $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS)
 SIM_LIBS    = $(LIBPCAP_LIBS) $(JANSSON_LIBS) $(ZLIB_LIBS) $(LIBEVENT_LIBS)
 
 $(BUILD)/gimuxd: $(BUILD)/obj/mux/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(MUX_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(MUX_LIBS)
 $(BUILD)/thinagent-sim: $(BUILD)/obj/thinagent-sim/main.o $(BUILD)/libsim.a $(BUILD)/libproto.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(SIM_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(SIM_LIBS)
 
 # The client library carries the wire code that it needs; only gimux_client_* is visible in the .so.
 CLIENT_OBJ := $(call objects,$(CLIENT_SRC) proto/delimited.c proto/address.c) $(PB).o
 $(BUILD)/libgimux_client.a: $(CLIENT_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)ar rcs $@ $^
 $(BUILD)/libgimux_client.so.1: $(CLIENT_OBJ) client/libgimux_client.map
-	$(CC) $(LDFLAGS) -shared -Wl,-soname,$(@F) -Wl,--version-script=client/libgimux_client.map -o $@ \
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -Wl,-soname,$(@F) -Wl,--version-script=client/libgimux_client.map -o $@ \
 		$(filter %.o,$^) $(CLIENT_LIBS)
-$(BUILD)/svm-tail: $(BUILD)/obj/tools/svm-tail.o $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
+SVM_TAIL_OBJ := $(call objects,tools/svm-tail.c $(wildcard tools/svm_tail_*.c))
+$(BUILD)/svm-tail: $(SVM_TAIL_OBJ) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
 $(BUILD)/svm-minimal: $(BUILD)/obj/client/examples/minimal.o $(BUILD)/libgimux_client.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
 
 PROGRAMS := $(addprefix $(BUILD)/,gimuxd thinagent-sim svm-tail svm-minimal)
 LIBRARIES := $(BUILD)/libgimux_client.a $(BUILD)/libgimux_client.so.1
 .PHONY: all
 all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the client library and the tools
 
+# ---- programs for hosts without our libraries: a VIB, a guest's initramfs ----
+# libpcap.a wants libdbus, and that two functions of libsystemd, of which Debian has no archive.
+STATIC_LIBS = $$(pkg-config --static --libs $(1))
+STATIC_SIM  = -lpcap -ldbus-1 -Wl,--defsym=sd_listen_fds=0,--defsym=sd_is_socket=0
+STATIC_LD   = $(CC) $(LDFLAGS) -static -o $@ $^
+$(BUILD)/gimuxd-static: $(BUILD)/obj/mux/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
+	$(call say,LINK,$@)$(STATIC_LD) $(call STATIC_LIBS,libevent openssl libprotobuf-c libconfuse jansson) 2> $@.log || \
+		{ cat $@.log >&2; false; }
+$(BUILD)/thinagent-sim-static: $(BUILD)/obj/thinagent-sim/main.o $(BUILD)/libsim.a $(BUILD)/libproto.a
+	$(call say,LINK,$@)$(STATIC_LD) $(STATIC_SIM) $(call STATIC_LIBS,jansson zlib libevent libprotobuf-c) 2> $@.log || \
+		{ cat $@.log >&2; false; }
+$(BUILD)/svm-tail-static: $(SVM_TAIL_OBJ) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
+	$(call say,LINK,$@)$(STATIC_LD) $(call STATIC_LIBS,openssl libprotobuf-c jansson) 2> $@.log || \
+		{ cat $@.log >&2; false; }
+.PHONY: static
+static: $(addprefix $(BUILD)/,gimuxd-static thinagent-sim-static svm-tail-static) ## the same programs, linked statically
+
 # ---- tests ----
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
-$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libmux.a $(BUILD)/libsim.a $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
+TEST_LIBS := $(addprefix $(BUILD)/,libmux.a libsim.a libgimux_client.a libproto.a)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(MUX_LIBS) $(SIM_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(MUX_LIBS) $(SIM_LIBS)
+.PRECIOUS: $(BUILD)/obj/tests/unit/%.o
+
+# Unit tests run with the sanitizers, in a build of their own; end-to-end tests with the programs as they are shipped.
+SANITIZED := $(BUILD)/sanitized
+.PHONY: check unit e2e
+check: unit e2e ## run every test but make vmtest
+unit: | test-deps ## C tests of each module, under ASan and UBSan
+	@$(MAKE) --no-print-directory BUILD=$(SANITIZED) SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+		OPTIMIZE="-O1 -g" unit-run
+.PHONY: unit-run
+unit-run: $(UNIT)
+	@tests/unit/run $(UNIT)
+e2e: all static | test-deps ## the real programs over real sockets, driven by pytest
+	GIMUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -n 4 -p no:cacheprovider tests/e2e
+
+.PHONY: vmtest
+vmtest: static | vm-deps ## a real guest kernel under QEMU: vsock inside it, virtio-serial out of it
+	GIMUX_BUILD=$(BUILD) tests/vm/run
+
+FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,text.c ntpath.c normalize.c) $(wildcard thinagent-sim/trace*.c)
+FUZZ_FLAGS := -g -O1 $(CSTD) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PB).c | fuzz-deps
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_SRC) $(PB).c -lprotobuf-c -lpcap
+.PHONY: fuzz
+fuzz: $(FUZZ) ## each fuzz target for FUZZ_SECONDS (60) from its seed corpus
+	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
+
+# ---- lint ----
+C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
+H_FILES := $(wildcard */*.h tests/*/*.h)
+.PHONY: lint
+lint: $(PB).h | lint-deps ## clang-format, which file may include what, cppcheck, clang-tidy
+	@tests/lint/run $(BUILD) $(C_FILES) -- $(H_FILES)
+
+$(BUILD)/compile_commands.json: Makefile $(C_FILES)
+	@{ printf '['; comma=; for file in $(C_FILES); do \
+		printf '%s\n{"directory": "%s", "file": "%s", "arguments": [' "$$comma" "$(CURDIR)" $$file; \
+		printf '"%s", ' $(CC) $(CPPFLAGS) $(subst ',,$(subst ",\\\",$(CFLAGS))) -c; printf '"%s"]}' $$file; comma=,; \
+	done; printf '\n]\n'; } > $@
+.PHONY: compile_commands
+compile_commands: $(BUILD)/compile_commands.json ## for editors and clangd: build/compile_commands.json
+
+# ---- trying it ----
+.PHONY: demo run
+demo: all | demo-deps ## the main job for some seconds: VMs, SVMs, a table that adds up
+	@GIMUX_BUILD=$(BUILD) $(PYTHON) tests/demo.py
+run: $(BUILD)/gimuxd ## a gimuxd of your own under build/run, in the foreground
+	@mkdir -p $(BUILD)/run
+	@sed 's|@RUN@|$(abspath $(BUILD))/run|g' packaging/run.conf > $(BUILD)/run/gimuxd.conf
+	$(BUILD)/gimuxd -f -c $(BUILD)/run/gimuxd.conf
+
+.PHONY: debug sanitized
+debug: ## everything without optimization, under build/debug
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/debug OPTIMIZE="-O0 -g3" all
+sanitized: ## everything with ASan and UBSan, under build/sanitized
+	@$(MAKE) --no-print-directory BUILD=$(SANITIZED) SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+		OPTIMIZE="-O1 -g" all
+
+# ---- packages ----
+INSTALL := install -D
+root = $(DESTDIR)$(PREFIX)
+.PHONY: install vib deb
+install: all ## into $(DESTDIR)$(PREFIX)
+	$(INSTALL) -m 755 $(BUILD)/gimuxd $(root)/sbin/gimuxd
+	$(INSTALL) -m 755 -t $(root)/bin $(BUILD)/thinagent-sim $(BUILD)/svm-tail
+	$(INSTALL) -m 644 -t $(root)/lib $(BUILD)/libgimux_client.a $(BUILD)/libgimux_client.so.1
+	ln -sf libgimux_client.so.1 $(root)/lib/libgimux_client.so
+	$(INSTALL) -m 644 client/gimux_client.h $(root)/include/gimux_client.h
+	@mkdir -p $(root)/lib/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' client/gimux_client.pc.in > $(root)/lib/pkgconfig/gimux_client.pc
+	$(INSTALL) -m 644 -t $(root)/share/doc/gimux README.md docs/*.md client/examples/minimal.c
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+vib: $(BUILD)/gimuxd-static | package-deps ## build/gimux-VERSION.vib, for ESXi
+	packaging/mkvib --binary $< --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)/gimux-$(VERSION).vib
+deb: all | package-deps ## build/gimux_VERSION_ARCH.deb
+	@rm -rf $(BUILD)/deb
+	@$(MAKE) --no-print-directory DESTDIR=$(BUILD)/deb PREFIX=/usr install
+	packaging/mkdeb --tree $(BUILD)/deb --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)
+
+# ---- the rest ----
+.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps
+test-deps lint-deps fuzz-deps vm-deps package-deps:
+	@packaging/deps $(patsubst %-deps,%,$@)
+demo-deps:
+	@packaging/deps demo
+deps: ## install every Debian package that any target needs
+	@packaging/deps build test lint fuzz vm package
+clean: ## remove build/
+	rm -rf $(BUILD)
+help: ## this list
+	@echo "gimux $(VERSION). Everything is built under build/. Targets:"
+	@sed -n 's/^\([a-z0-9_]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo "Variables: BUILD PREFIX DESTDIR OPTIMIZE SANITIZE FUZZ_SECONDS V=1"

@@ -28,8 +28,8 @@
  * and becomes one range per stream, [gap_first, gap_last]. What it was sent but did not acknowledge stays,
  * because the connection may break and then it must be sent again: that much is bounded by the window of
  * bytes in flight. Between the two there may be chunks that this sink needs no more. So a chunk has a bit for
- * every sink that still needs it (holders) and leaves the list, from wherever it is, when no bit is left and
- * accept has passed.
+ * every sink that still needs it (holders) and leaves the list, from wherever it is, when no bit is left;
+ * then accept has passed it too.
  *
  * Why a gap stops its cursor until the SVM acknowledges it: a second gap could otherwise follow before the
  * first is settled, and the cursor would have to keep a list of ranges for a resend. Stopped, what is skipped
@@ -219,8 +219,10 @@ let_go(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk, const struct
         struct vmlog_chunk *next = chunk->next;
 
         chunk->holders &= (uint16_t)~BIT(sink);
-        if (next && chunk->holders == 0 && chunk->first_number + chunk->count <= log->accept.number)
+        if (next && chunk->holders == 0) {
+            assert(chunk->first_number + chunk->count <= log->accept.number);
             remove_chunk(log, chunk);
+        }
         chunk = next;
     }
 }

@@ -1,11 +1,10 @@
-/* The sample SVM: prints what gimuxd sends, and counts it so that a test can do the sum. */
-#include <arpa/inet.h>
+/* The sample SVM: prints what gimuxd sends, and counts it. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,8 @@
 #include <unistd.h>
 
 #include "client/gimux_client.h"
+#include "tools/svm_tail_count.h"
+#include "tools/svm_tail_event.h"
 
 #define CLASS_MAX 16 /* --class */
 
@@ -21,15 +22,14 @@ enum ack_mode { ACK_AUTO, ACK_EXPLICIT, ACK_NEVER };
 
 struct tail {
     struct gimux_client *client;
-    struct tail_stream *streams;
+    struct count count;
     uint64_t events; /* all, those that came again included */
-    uint64_t again;
     bool done;
 
     bool json, quiet;
     enum ack_mode ack;
-    uint64_t count;   /* 0: no end */
-    unsigned slow_ms; /* per event */
+    uint64_t events_max; /* 0: no end */
+    unsigned slow_ms;    /* per event */
     const char *stats_path;
     FILE *capture;
 };
@@ -49,26 +49,15 @@ static void
 on_event(void *user, const struct gimux_event *event)
 {
     struct tail *tail = user;
-    struct tail_stream *s = tail_stream_of(tail, event->stream);
-    const char *class_name = gimux_client_class_name(event->class_uid);
     struct timespec pause = { tail->slow_ms / 1000, (long)(tail->slow_ms % 1000) * 1000000 };
 
-    if (event->sequence > s->last) {
-        json_int_t before = json_integer_value(json_object_get(s->by_class, class_name));
-
-        json_object_set_new(s->by_class, class_name, json_integer(before + 1));
-        s->delivered++;
-        s->last = event->sequence;
-        s->first = s->first ? s->first : event->sequence;
-    } else {
-        tail->again++; /* was not acknowledged before the link broke */
-    }
+    count_event(&tail->count, event);
     if (!tail->quiet)
         (tail->json ? print_event_json : print_event_text)(event);
     if (tail->slow_ms)
         nanosleep(&pause, NULL);
     acknowledge(tail, event->stream, event->sequence);
-    if (++tail->events == tail->count) {
+    if (++tail->events == tail->events_max) {
         tail->done = true;
         gimux_client_stop(tail->client);
     }
@@ -78,58 +67,39 @@ static void
 on_gap(void *user, const struct gimux_gap *gap)
 {
     struct tail *tail = user;
-    struct tail_stream *s = tail_stream_of(tail, gap->stream);
-    const char *reason = gimux_client_gap_name(gap->reason);
-    uint64_t first = gap->first > s->last ? gap->first : s->last + 1;
-    json_t *range;
+    uint64_t first;
 
+    if (count_gap(&tail->count, gap, &first) && !tail->quiet)
+        (tail->json ? print_gap_json : print_gap_text)(gap, first);
     acknowledge(tail, gap->stream, gap->last);
-    if (gap->last <= s->last)
-        return; /* came before, and was not acknowledged */
-    range =
-        json_pack("{sI sI ss}", "first", (json_int_t)first, "last", (json_int_t)gap->last, "reason", reason);
-    s->gapped += gap->last - first + 1;
-    s->last = gap->last;
-    s->first = s->first ? s->first : first;
-    json_array_append(s->gaps, range);
-    if (!tail->quiet && tail->json) {
-        json_t *line = line_json("gap", gap->stream);
-
-        json_object_update(line, range);
-        print_json(line);
-    } else if (!tail->quiet) {
-        printf("gap");
-        print_stream(gap->stream);
-        printf(" %" PRIu64 "-%" PRIu64 " %s\n", first, gap->last, reason);
-    }
-    json_decref(range);
 }
 
 static void
 on_stream_start(void *user, const struct gimux_connection *connection, struct gimux_stream *stream,
                 uint64_t first_sequence)
 {
+    struct tail *tail = user;
+
     (void)connection;
     (void)first_sequence;
-    tail_stream_of(user, stream);
+    count_start(&tail->count, stream);
 }
 
 static void
 on_progress(void *user, struct gimux_stream *stream, uint64_t sequence, uint64_t filtered)
 {
-    struct tail_stream *s = tail_stream_of(user, stream);
+    struct tail *tail = user;
 
-    s->progress = sequence;
-    s->filtered = filtered;
+    count_progress(&tail->count, stream, sequence, filtered);
 }
 
 static void
 on_stream_end(void *user, struct gimux_stream *stream, uint64_t last_sequence)
 {
-    struct tail_stream *s = tail_stream_of(user, stream);
+    struct tail *tail = user;
 
-    s->ended = true;
-    s->progress = last_sequence;
+    (void)last_sequence;
+    count_end(&tail->count, stream);
 }
 
 static void
@@ -317,7 +287,7 @@ take_option(int code, struct tail *tail, struct gimux_client_config *config, str
         tail->quiet = true;
         break;
     case COUNT:
-        tail->count = parse_number("count", optarg, UINT64_MAX);
+        tail->events_max = parse_number("count", optarg, UINT64_MAX);
         break;
     case SLOW:
         tail->slow_ms = (unsigned)parse_number("slow", optarg, 3600000);
@@ -335,6 +305,15 @@ take_option(int code, struct tail *tail, struct gimux_client_config *config, str
 }
 
 /* ---- the loop ---- */
+
+static void
+write_stats(const struct tail *tail)
+{
+    if (tail->capture)
+        fflush(tail->capture);
+    if (tail->stats_path && !count_write(&tail->count, tail->client, tail->stats_path))
+        fprintf(stderr, "svm-tail: cannot write %s: %s\n", tail->stats_path, strerror(errno));
+}
 
 static void
 take_signal(struct tail *tail, int signals)
@@ -367,25 +346,8 @@ loop(struct tail *tail, int signals)
     }
     write_stats(tail);
     if (!tail->quiet)
-        print_table(tail);
+        count_print(&tail->count, stderr);
     return 0;
-}
-
-static void
-free_tail(struct tail *tail)
-{
-    struct tail_stream *next;
-
-    for (struct tail_stream *s = tail->streams; s; s = next) {
-        next = s->next;
-        json_decref(s->by_class);
-        json_decref(s->gaps);
-        free(s->vm_uuid);
-        free(s->boot_id);
-        free(s);
-    }
-    if (tail->capture)
-        fclose(tail->capture);
 }
 
 /* Signals are read from a descriptor. */
@@ -441,7 +403,9 @@ main(int argc, char **argv)
     fprintf(stderr, "listening on %s\n", gimux_client_address(tail.client));
     status = loop(&tail, signals);
     gimux_client_free(tail.client);
-    free_tail(&tail);
+    count_free(&tail.count);
+    if (tail.capture)
+        fclose(tail.capture);
     close(signals);
     return status;
 }

@@ -3,6 +3,8 @@
 
 #include <arpa/inet.h>
 #include <inttypes.h>
+#include <jansson.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -41,7 +43,7 @@ is_control(uint32_t c)
 }
 
 /* Prints text that a guest chose. */
-static void
+void
 print_text(FILE *out, const char *text)
 {
     uint32_t c;
@@ -281,7 +283,7 @@ print_json(json_t *line)
     json_decref(line);
 }
 
-static void
+void
 print_event_json(const struct gimux_event *event)
 {
     const char *class_name = gimux_client_class_name(event->class_uid);
@@ -358,7 +360,7 @@ print_stream(const struct gimux_stream *stream)
     printf(" %s %s", stream->vm_uuid, gimux_client_driver_name(stream->driver));
 }
 
-static void
+void
 print_event_text(const struct gimux_event *event)
 {
     print_time(event->time_ns);
@@ -372,4 +374,23 @@ print_event_text(const struct gimux_event *event)
         printf(" status=%s/0x%" PRIx32, event->status_id == GIMUX_STATUS_FAILURE ? "failure" : "success",
                event->status_code);
     printf("%s%s\n", event->lossy ? " lossy" : "", event->waits ? " waits" : "");
+}
+
+void
+print_gap_json(const struct gimux_gap *gap, uint64_t first)
+{
+    json_t *line = line_json("gap", gap->stream);
+
+    json_object_set_new(line, "first", json_integer((json_int_t)first));
+    json_object_set_new(line, "last", json_integer((json_int_t)gap->last));
+    json_object_set_new(line, "reason", json_string(gimux_client_gap_name(gap->reason)));
+    print_json(line);
+}
+
+void
+print_gap_text(const struct gimux_gap *gap, uint64_t first)
+{
+    printf("gap");
+    print_stream(gap->stream);
+    printf(" %" PRIu64 "-%" PRIu64 " %s\n", first, gap->last, gimux_client_gap_name(gap->reason));
 }

@@ -847,6 +847,28 @@ test_skipped_chunks_leave_from_the_middle(void **state)
     assert_empty(&s->world);
 }
 
+/* A batch that ends just before chunks that were let go does not pass over what comes behind them. */
+static void
+test_batch_ends_before_skipped_chunks(void **state)
+{
+    struct story *s = *state;
+
+    append(&s->world, 'b');
+    flush(&s->link);
+    append_many(&s->world, 'a', 10, 60000);
+    assert_non_null(vmlog_reserve(&s->world.log, 60000, false)); /* what follows the skip begins a chunk */
+    assert_int_equal(give_up(&s->link), 10);
+    append(&s->world, 'a');
+    reconnect(&s->link);
+    resume(&s->link, 'a', 10);
+    link_flush(&s->link, SIZE_MAX, PIECES, 1);
+    assert_string_equal(words(&s->link), "B1 b1 A11 a11");
+    ack(&s->link, 'b', 1);
+    ack(&s->link, 'a', 11);
+    assert_counts(&s->link, 'a', 1, 0, 10);
+    assert_empty(&s->world);
+}
+
 static bool
 gap_before(struct link *link, char stream, uint64_t first, uint64_t last)
 {
@@ -884,6 +906,24 @@ test_gap_before_on_an_empty_log(void **state)
     assert_string_equal(flush(&s->link), "a101");
     ack(&s->link, 'a', 101);
     assert_counts(&s->link, 'a', 1, 0, 10);
+    assert_int_equal(s->world.pool.used, 0);
+}
+
+/* Too late: the sink has passed over the stream's beginning. */
+static void
+test_gap_before_comes_first_or_not_at_all(void **state)
+{
+    struct story *s = *state;
+
+    go_on_at_101(s, 'a');
+    append(&s->world, 'b');
+    append(&s->world, 'a');
+    link_flush(&s->link, 40, PIECES, 1000); /* only b1 goes out */
+    s->link.filter.class_mask = 0;
+    assert_string_equal(flush(&s->link), "B1 b1 A101"); /* a101 is filtered, but b1 holds it */
+    assert_false(gap_before(&s->link, 'a', 91, 100));
+    ack(&s->link, 'b', 1);
+    assert_counts(&s->link, 'a', 0, 1, 0);
     assert_int_equal(s->world.pool.used, 0);
 }
 
@@ -1412,6 +1452,8 @@ main(void)
         STORY(test_hung_sink_costs_little),
         STORY(test_skipped_chunks_leave_from_the_middle),
         STORY(test_gap_before_on_an_empty_log),
+        STORY(test_batch_ends_before_skipped_chunks),
+        STORY(test_gap_before_comes_first_or_not_at_all),
         STORY(test_gap_before_unsent_and_skipped),
         STORY(test_gap_before_waits_for_what_is_sent_again),
         cmocka_unit_test(test_model),

@@ -1,0 +1,571 @@
+/* The client library: positions, decoding, and its functions with a gimuxd of a few lines in the same thread.
+ * What needs two processes and bad peers is in tests/e2e/test_client.py. */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "client/decode.h"
+#include "client/gimux_client.h"
+#include "client/position.h"
+#include "proto/address.h"
+#include "proto/delimited.h"
+
+#define VM "11111111-2222-3333-4444-555555555555"
+
+/* ---- positions ---- */
+
+static struct position_key
+key_of(unsigned number)
+{
+    struct position_key key;
+
+    memset(&key, 0, sizeof(key));
+    strcpy(key.vm_uuid, VM);
+    snprintf(key.boot_id, sizeof(key.boot_id), "aaaaaaaa-bbbb-cccc-dddd-%012x", number);
+    key.driver = GIMUX_DRIVER_LINUX;
+    return key;
+}
+
+static struct position *
+add(struct positions *positions, unsigned number, uint64_t first)
+{
+    struct position_key key = key_of(number);
+
+    return gimux_position_add(positions, &key, first);
+}
+
+static void
+empty(struct positions *positions)
+{
+    struct position *position, *next;
+
+    HASH_ITER(hh, positions->table, position, next)
+    gimux_position_remove(positions, position);
+}
+
+static void
+test_uuid(void **state)
+{
+    (void)state;
+    assert_true(gimux_position_is_uuid(VM));
+    assert_false(gimux_position_is_uuid(""));
+    assert_false(gimux_position_is_uuid("11111111-2222-3333-4444-55555555555"));
+    assert_false(gimux_position_is_uuid("11111111-2222-3333-4444-5555555555555"));
+    assert_false(gimux_position_is_uuid("A1111111-2222-3333-4444-555555555555"));
+    assert_false(gimux_position_is_uuid("11111111x2222-3333-4444-555555555555"));
+}
+
+static void
+test_position_takes_each_sequence_once(void **state)
+{
+    struct positions positions = { .max = 4 };
+    struct position *p = add(&positions, 1, 10);
+    uint64_t first = 12;
+
+    (void)state;
+    assert_int_equal(p->acked, 9);
+    assert_false(gimux_position_event(p, 9));
+    assert_true(gimux_position_event(p, 10));
+    assert_false(gimux_position_event(p, 10));
+    assert_true(gimux_position_event(p, 14)); /* a hole is the filter's */
+    assert_false(gimux_position_gap(p, &first, 14));
+    assert_true(gimux_position_gap(p, &first, 15));
+    assert_int_equal(first, 15);
+    first = 17;
+    assert_true(gimux_position_gap(p, &first, UINT64_MAX));
+    assert_int_equal(first, 17);
+    assert_false(gimux_position_event(p, UINT64_MAX));
+    empty(&positions);
+}
+
+static void
+test_position_falls_back_to_what_is_acknowledged(void **state)
+{
+    struct positions positions = { .max = 4 };
+    struct position *p = add(&positions, 1, 1);
+
+    (void)state;
+    gimux_position_event(p, 1);
+    gimux_position_event(p, 2);
+    assert_false(gimux_position_ack(p, 3));
+    assert_true(gimux_position_ack(p, 1));
+    gimux_position_progress(p, 5); /* 2 still waits: nothing is settled */
+    assert_int_equal(p->acked, 1);
+    gimux_position_restart(p);
+    assert_true(gimux_position_event(p, 2));
+    assert_true(gimux_position_ack(p, 2));
+    gimux_position_progress(p, 5);
+    assert_int_equal(p->acked, 5);
+    assert_true(gimux_position_ack(p, 3)); /* less than before changes nothing */
+    assert_int_equal(p->acked, 5);
+    gimux_position_progress(p, 4);
+    assert_int_equal(p->delivered, 5);
+    empty(&positions);
+}
+
+static void
+test_positions_forget_what_ended_first(void **state)
+{
+    struct positions positions = { .max = 3 };
+    struct position *one = add(&positions, 1, 1);
+    struct position *two = add(&positions, 2, 1);
+    struct position *three;
+    struct link_stream *used = (struct link_stream *)one; /* any address: only looked at for NULL */
+
+    (void)state;
+    assert_null(gimux_position_victim(&positions));
+    three = add(&positions, 3, 1);
+    assert_null(add(&positions, 4, 1));
+    one->route = two->route = three->route = used;
+    assert_null(gimux_position_victim(&positions));
+    two->route = NULL;
+    assert_ptr_equal(gimux_position_victim(&positions), two);
+    gimux_position_end(&positions, three);
+    gimux_position_end(&positions, one);
+    assert_ptr_equal(gimux_position_victim(&positions), three);
+    gimux_position_remove(&positions, three);
+    assert_non_null(add(&positions, 4, 1));
+    assert_ptr_equal(gimux_position_victim(&positions), one);
+    gimux_position_restart(one);
+    assert_ptr_equal(gimux_position_victim(&positions), two);
+    empty(&positions);
+}
+
+/* ---- decoding ---- */
+
+static void
+test_decode_is_bounded(void **state)
+{
+    struct decoder decoder;
+    uint8_t *body = calloc(1, DELIMITED_FRAME_MAX);
+    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+    Gimux__V1__Ping ping = GIMUX__V1__PING__INIT;
+    size_t len;
+
+    (void)state;
+    assert_true(gimux_decoder_init(&decoder));
+    /* Frame.event.dns.answers: as many empty texts as go into a frame, two bytes each. */
+    for (size_t i = 0; i < DELIMITED_FRAME_MAX; i += 2)
+        body[i] = 0x2a;
+    memcpy(body, "\x2a\xfc\xff\x3f\xa2\x01\xf8\xff\x3f", 9);
+    assert_null(gimux_decode_frame(&decoder, body, DELIMITED_FRAME_MAX));
+    assert_true(decoder.used <= DECODE_MEMORY);
+    ping.token = 7;
+    frame.body_case = GIMUX__V1__FRAME__BODY_PING;
+    frame.ping = &ping;
+    len = gimux__v1__frame__pack(&frame, body);
+    assert_int_equal(gimux_decode_frame(&decoder, body, len)->ping->token, 7);
+    assert_null(gimux_decode_frame(&decoder, body, len - 1));
+    gimux_decoder_free(&decoder);
+    free(body);
+}
+
+static void
+test_decode_takes_no_address_of_another_length(void **state)
+{
+    uint8_t address[16] = { 10 };
+    Gimux__V1__Event from = GIMUX__V1__EVENT__INIT;
+    Gimux__V1__Network network = GIMUX__V1__NETWORK__INIT;
+    struct decoded_event out;
+
+    (void)state;
+    from.detail_case = GIMUX__V1__EVENT__DETAIL_NETWORK;
+    from.network = &network;
+    network.src_ip = (ProtobufCBinaryData){ .data = address, .len = 5 };
+    network.dst_ip = (ProtobufCBinaryData){ .data = address, .len = 16 };
+    gimux_decode_event(&from, &out);
+    assert_non_null(out.event.network);
+    assert_null(out.event.file);
+    assert_null(out.event.actor);
+    assert_null(out.event.network->src_ip.data);
+    assert_int_equal(out.event.network->dst_ip.len, 16);
+}
+
+static void
+test_names(void **state)
+{
+    (void)state;
+    assert_string_equal(gimux_client_driver_name(GIMUX_DRIVER_VNETWFP), "vnetwfp");
+    assert_string_equal(gimux_client_driver_name(UINT32_MAX), "unknown");
+    assert_string_equal(gimux_client_activity_name(GIMUX_CLASS_FILE, 14), "open");
+    assert_string_equal(gimux_client_activity_name(GIMUX_CLASS_FILE, 15), "unknown");
+    assert_string_equal(gimux_client_activity_name(GIMUX_CLASS_DNS, 3), "unknown");
+    assert_string_equal(gimux_client_activity_name(GIMUX_CLASS_POWER, 99), "other");
+    assert_int_equal(gimux_client_class_by_name("dns"), GIMUX_CLASS_DNS);
+    assert_int_equal(gimux_client_class_by_name(""), 0);
+    assert_string_equal(gimux_client_gap_name(GIMUX_GAP_RESTART), "restart");
+    assert_string_equal(gimux_client_disconnect_name(GIMUX_DISCONNECT_STOPPED), "stopped");
+}
+
+/* ---- a client and a gimuxd in one thread ---- */
+
+struct seen {
+    struct gimux_client *client;
+    struct gimux_stream *stream; /* of the last event */
+    unsigned events, forgotten, connects, disconnects;
+    enum gimux_disconnect reason;
+    bool stop; /* at the next event */
+};
+
+static void
+on_event(void *user, const struct gimux_event *event)
+{
+    struct seen *seen = user;
+
+    seen->events++;
+    seen->stream = event->stream;
+    assert_int_equal(gimux_client_dispatch(seen->client, 0), -1);
+    assert_int_equal(errno, EBUSY);
+    if (seen->stop)
+        gimux_client_stop(seen->client);
+}
+
+static void
+on_forget(void *user, struct gimux_stream *stream)
+{
+    struct seen *seen = user;
+
+    (void)stream;
+    seen->forgotten++;
+}
+
+static void
+on_connect(void *user, const struct gimux_connection *connection)
+{
+    struct seen *seen = user;
+
+    assert_string_equal(connection->host, "host-1");
+    assert_false(connection->tls);
+    seen->connects++;
+}
+
+static void
+on_disconnect(void *user, const struct gimux_connection *connection, enum gimux_disconnect reason,
+              const char *text)
+{
+    struct seen *seen = user;
+
+    assert_string_equal(connection->host, "host-1");
+    assert_true(strlen(text) > 0);
+    seen->disconnects++;
+    seen->reason = reason;
+}
+
+static const struct gimux_client_callbacks callbacks = { .on_event = on_event,
+                                                         .on_connect = on_connect,
+                                                         .on_disconnect = on_disconnect,
+                                                         .on_stream_forget = on_forget };
+
+static void
+start_client(struct seen *seen, bool explicit_ack, size_t stream_max)
+{
+    struct gimux_client_config config = { .listen = "tcp:127.0.0.1:0",
+                                          .callbacks = &callbacks,
+                                          .user = seen,
+                                          .explicit_ack = explicit_ack,
+                                          .stream_max = stream_max };
+
+    memset(seen, 0, sizeof(*seen));
+    seen->client = gimux_client_new(&config, NULL);
+    assert_non_null(seen->client);
+}
+
+/* Dispatches as an own loop would, as long as the descriptor says that there is something to do. */
+static void
+settle(struct seen *seen)
+{
+    struct pollfd fd = { .fd = gimux_client_fd(seen->client), .events = POLLIN };
+
+    while (poll(&fd, 1, 0) == 1)
+        assert_int_equal(gimux_client_dispatch(seen->client, 0), 0);
+}
+
+static void
+send_body(int fd, Gimux__V1__Frame__BodyCase body_case, void *body)
+{
+    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+    uint8_t bytes[1024];
+    size_t len;
+
+    frame.body_case = body_case;
+    frame.event = body;
+    len = delimited_put_prefix(bytes, gimux__v1__frame__get_packed_size(&frame));
+    len += gimux__v1__frame__pack(&frame, bytes + len);
+    assert_int_equal(send(fd, bytes, len, 0), len);
+}
+
+/* Reads one frame, waiting for it if need be; free it with gimux__v1__frame__free_unpacked. */
+static Gimux__V1__Frame *
+receive_frame(int fd)
+{
+    uint8_t bytes[1024];
+    const uint8_t *body;
+    size_t len = 0, body_len;
+    Gimux__V1__Frame *frame;
+
+    while (delimited_next(bytes, len, sizeof(bytes), &body, &body_len) != DELIMITED_FRAME) {
+        assert_true(len < sizeof(bytes));
+        assert_int_equal(recv(fd, bytes + len++, 1, 0), 1);
+    }
+    frame = gimux__v1__frame__unpack(NULL, body_len, body);
+    assert_non_null(frame);
+    return frame;
+}
+
+static int
+connect_mux(struct seen *seen)
+{
+    Gimux__V1__MuxHello hello = GIMUX__V1__MUX_HELLO__INIT;
+    char host[] = "host-1";
+    struct address address;
+    struct sockaddr_storage to;
+    socklen_t len;
+    int fd;
+    Gimux__V1__Frame *answer;
+
+    assert_null(address_parse(gimux_client_address(seen->client), &address));
+    assert_int_not_equal(address.port, 0);
+    len = address_to_sockaddr(&address, &to);
+    fd = socket(to.ss_family, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, len), 0);
+    hello.version_min = hello.version_max = 1;
+    hello.heartbeat_ms = 60000;
+    hello.host = host;
+    send_body(fd, GIMUX__V1__FRAME__BODY_MUX_HELLO, &hello);
+    gimux_client_dispatch(seen->client, -1); /* accepts */
+    gimux_client_dispatch(seen->client, -1); /* reads */
+    settle(seen);
+    answer = receive_frame(fd);
+    assert_int_equal(answer->body_case, GIMUX__V1__FRAME__BODY_SVM_HELLO);
+    gimux__v1__frame__free_unpacked(answer, NULL);
+    return fd;
+}
+
+static void
+send_start(int fd, unsigned number)
+{
+    Gimux__V1__StreamStart start = GIMUX__V1__STREAM_START__INIT;
+    struct position_key key = key_of(number);
+
+    start.stream = number;
+    start.vm_uuid = key.vm_uuid;
+    start.boot_id = key.boot_id;
+    start.driver = (Gimux__V1__Driver)key.driver;
+    start.first_sequence = 1;
+    send_body(fd, GIMUX__V1__FRAME__BODY_STREAM_START, &start);
+}
+
+static void
+send_event(int fd, unsigned number, uint64_t sequence)
+{
+    Gimux__V1__Event event = GIMUX__V1__EVENT__INIT;
+
+    event.stream = number;
+    event.sequence = sequence;
+    send_body(fd, GIMUX__V1__FRAME__BODY_EVENT, &event);
+}
+
+static void
+send_end(int fd, unsigned number, uint64_t last)
+{
+    Gimux__V1__StreamEnd end = GIMUX__V1__STREAM_END__INIT;
+
+    end.stream = number;
+    end.last_sequence = last;
+    send_body(fd, GIMUX__V1__FRAME__BODY_STREAM_END, &end);
+}
+
+static void
+expect_ack(int fd, unsigned number, uint64_t sequence)
+{
+    Gimux__V1__Frame *frame = receive_frame(fd);
+
+    assert_int_equal(frame->body_case, GIMUX__V1__FRAME__BODY_ACK);
+    assert_int_equal(frame->ack->n_streams, 1);
+    assert_int_equal(frame->ack->streams[0]->stream, number);
+    assert_int_equal(frame->ack->streams[0]->sequence, sequence);
+    gimux__v1__frame__free_unpacked(frame, NULL);
+}
+
+static void
+test_own_loop(void **state)
+{
+    struct seen seen;
+    int fd;
+
+    (void)state;
+    start_client(&seen, false, 0);
+    settle(&seen);
+    assert_int_equal(gimux_client_dispatch(seen.client, 0), 0); /* nothing to do: does not block */
+    fd = connect_mux(&seen);
+    assert_int_equal(seen.connects, 1);
+    send_start(fd, 1);
+    send_event(fd, 1, 1);
+    settle(&seen);
+    assert_int_equal(seen.events, 1);
+    expect_ack(fd, 1, 1);
+    close(fd);
+    settle(&seen);
+    assert_int_equal(seen.disconnects, 1);
+    assert_int_equal(seen.reason, GIMUX_DISCONNECT_CLOSED);
+    gimux_client_free(seen.client);
+    assert_int_equal(seen.forgotten, 1);
+}
+
+static void
+test_acknowledgement_outside_of_callbacks(void **state)
+{
+    struct seen seen;
+    int fd;
+    uint8_t byte;
+
+    (void)state;
+    start_client(&seen, true, 0);
+    fd = connect_mux(&seen);
+    send_start(fd, 1);
+    send_event(fd, 1, 1);
+    send_event(fd, 1, 4);
+    settle(&seen);
+    assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), -1); /* nobody has acknowledged */
+    assert_int_equal(gimux_client_ack(seen.client, seen.stream, 5), -1);
+    assert_int_equal(errno, EINVAL);
+    assert_int_equal(gimux_client_ack(seen.client, seen.stream, 3), 0);
+    settle(&seen); /* the descriptor asks for it */
+    expect_ack(fd, 1, 3);
+    send_end(fd, 1, 4);
+    settle(&seen);
+    assert_int_equal(gimux_client_ack(seen.client, seen.stream, 4), 0); /* an ended stream, too */
+    settle(&seen);
+    expect_ack(fd, 1, 4);
+    close(fd);
+    gimux_client_free(seen.client);
+}
+
+static void
+test_stop_keeps_the_rest(void **state)
+{
+    struct seen seen;
+    int fd;
+
+    (void)state;
+    start_client(&seen, false, 0);
+    fd = connect_mux(&seen);
+    seen.stop = true;
+    send_start(fd, 1);
+    send_event(fd, 1, 1);
+    send_event(fd, 1, 2);
+    assert_int_equal(gimux_client_run(seen.client), 0);
+    assert_int_equal(seen.events, 1);
+    expect_ack(fd, 1, 1);
+    assert_int_equal(gimux_client_run(seen.client), 0);
+    assert_int_equal(seen.events, 2);
+    expect_ack(fd, 1, 2);
+    gimux_client_free(seen.client);
+    assert_int_equal(seen.reason, GIMUX_DISCONNECT_STOPPED);
+    close(fd);
+}
+
+/* Streams come and go on one connection for ever; the table and the connection's view of it stay small. */
+static void
+test_old_streams_are_forgotten(void **state)
+{
+    struct gimux_client_stats stats;
+    struct seen seen;
+    int fd;
+
+    (void)state;
+    start_client(&seen, false, 2);
+    fd = connect_mux(&seen);
+    for (unsigned number = 1; number <= 20; number++) {
+        send_start(fd, number);
+        send_event(fd, number, 1);
+        send_end(fd, number, 1);
+        settle(&seen);
+        expect_ack(fd, number, 1);
+    }
+    /* A number may come again for another stream once its own has ended. */
+    send_start(fd, 20);
+    send_event(fd, 20, 2);
+    settle(&seen);
+    expect_ack(fd, 20, 2);
+    gimux_client_get_stats(seen.client, &stats);
+    assert_int_equal(stats.streams, 2);
+    assert_int_equal(stats.forgotten, 18);
+    assert_int_equal(seen.forgotten, 18);
+    /* Two that are in use, and no room for a third: that is the connection's fault. */
+    send_start(fd, 21);
+    send_start(fd, 22);
+    settle(&seen);
+    assert_int_equal(seen.disconnects, 1);
+    assert_int_equal(seen.reason, GIMUX_DISCONNECT_PROTOCOL);
+    close(fd);
+    gimux_client_free(seen.client);
+}
+
+static void
+test_bad_configurations(void **state)
+{
+    static const struct gimux_client_config bad[] = {
+        { .listen = NULL },
+        { .listen = "udp:127.0.0.1:1" },
+        { .listen = "unix:/tmp/x" },
+        { .listen = "tls:127.0.0.1:0" },
+        { .listen = "tcp:127.0.0.1:0", .stream_max = GIMUX_STREAMS_MAX + 1 },
+    };
+    char error[GIMUX_ERROR_MAX];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_null(gimux_client_new(&bad[i], error));
+        assert_true(strlen(error) > 0);
+    }
+    gimux_client_free(NULL);
+}
+
+static void
+test_address_in_use(void **state)
+{
+    char error[GIMUX_ERROR_MAX];
+    struct seen seen;
+    struct gimux_client_config config = { 0 };
+
+    (void)state;
+    start_client(&seen, false, 0);
+    config.listen = gimux_client_address(seen.client);
+    assert_null(gimux_client_new(&config, error));
+    assert_non_null(strstr(error, config.listen));
+    assert_non_null(strstr(error, strerror(EADDRINUSE)));
+    gimux_client_free(seen.client);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_uuid),
+        cmocka_unit_test(test_position_takes_each_sequence_once),
+        cmocka_unit_test(test_position_falls_back_to_what_is_acknowledged),
+        cmocka_unit_test(test_positions_forget_what_ended_first),
+        cmocka_unit_test(test_decode_is_bounded),
+        cmocka_unit_test(test_decode_takes_no_address_of_another_length),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_own_loop),
+        cmocka_unit_test(test_acknowledgement_outside_of_callbacks),
+        cmocka_unit_test(test_stop_keeps_the_rest),
+        cmocka_unit_test(test_old_streams_are_forgotten),
+        cmocka_unit_test(test_bad_configurations),
+        cmocka_unit_test(test_address_in_use),
+    };
+
+    return cmocka_run_group_tests_name("client", tests, NULL, NULL);
+}
