@@ -576,8 +576,10 @@ svm_list_close(struct svm_list *list, const char *reason)
         bye.reason = (char *)reason;
         frame.body_case = GIMUX__V1__FRAME__BODY_BYE;
         frame.bye = &bye;
-        if (svm->state == SVM_UP)
+        if (svm->state == SVM_UP) {
+            sink_tell_progress(&svm->sink, &list->route->table);
             tell(svm, &frame);
+        }
         remove_svm(svm, reason);
     }
 }
