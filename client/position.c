@@ -57,13 +57,11 @@ gimux_position_add(struct positions *positions, const struct position_key *key, 
 struct position *
 gimux_position_victim(struct positions *positions)
 {
-    struct position *position, *next;
     struct position *ended = NULL, *unused = NULL;
 
     if (HASH_COUNT(positions->table) < positions->max)
         return NULL;
-    HASH_ITER(hh, positions->table, position, next)
-    {
+    for (struct position *position = positions->table; position; position = position->hh.next) {
         if (position->ended && (!ended || position->ended < ended->ended))
             ended = position;
         if (!unused && !position->route)

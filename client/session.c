@@ -23,7 +23,7 @@ send_hello(struct link *link)
     struct gimux_client *client = link->client;
     size_t count = HASH_COUNT(client->positions.table);
     Gimux__V1__StreamPosition *list = calloc(count + 1, sizeof(*list));
-    Gimux__V1__StreamPosition **pointers = calloc(count + 1, sizeof(*pointers));
+    Gimux__V1__StreamPosition **pointers = calloc(count + 1, sizeof(void *));
     Gimux__V1__SvmHello hello = GIMUX__V1__SVM_HELLO__INIT;
     struct position *position, *next;
 

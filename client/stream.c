@@ -388,14 +388,16 @@ gimux_stream_frame(struct link *link, const Gimux__V1__Frame *frame, struct gimu
 void
 gimux_stream_release(struct link *link)
 {
-    struct link_stream *stream, *next;
+    struct link_stream *stream = link->streams;
 
     link->dirty = NULL;
-    HASH_ITER(hh, link->streams, stream, next)
-    {
+    HASH_CLEAR(hh, link->streams); /* frees the table; its entries still know each other */
+    while (stream) {
+        struct link_stream *next = stream->hh.next;
+
         if (stream->position)
             stream->position->route = NULL;
-        HASH_DEL(link->streams, stream);
         free(stream);
+        stream = next;
     }
 }

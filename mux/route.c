@@ -377,24 +377,23 @@ find_clone(const struct vm *vm, const struct route_hello *hello)
     return NULL;
 }
 
-/* The streams of former boots end when a new boot shows itself. */
+/* The driver's stream of a former boot ends when it shows itself with a new one. */
 static void
-end_former_boots(struct route *route, struct vm *vm, const struct gr_hello *hello)
+end_former_boot(struct route *route, struct vm *vm, const struct gr_hello *hello)
 {
     struct stream *stream;
 
     LIST_FOREACH(stream, &vm->streams, of_vm)
     {
-        if (stream == vm->own || memcmp(stream->boot_id, hello->boot_id, GR_UUID_SIZE) == 0)
+        if (stream->driver != hello->driver || memcmp(stream->boot_id, hello->boot_id, GR_UUID_SIZE) == 0)
             continue;
         if (stream->guest) {
             void *guest = stream->guest;
 
             route_close(route, stream, true, "the VM has booted again");
             route->guest_ops.replaced(guest, "the VM has booted again");
-        } else if (stream->driver == hello->driver) {
-            stream->ended = true;
         }
+        stream->ended = true;
     }
 }
 
@@ -418,7 +417,7 @@ route_open(struct route *route, const struct route_hello *hello, void *guest, st
     if (!hello->proved && find_clone(vm, hello))
         return reject(why, why_size, GR_REJECT_CLONE,
                       "another VM with this UUID is connected: a clone needs a UUID of its own");
-    end_former_boots(route, vm, said);
+    end_former_boot(route, vm, said);
     stream = vm_stream_find(vm, said->driver, said->boot_id);
     if (stream && stream->guest) {
         void *former = stream->guest;

@@ -1,10 +1,9 @@
 /* One driver's end of the conversation with gimuxd: what it says when, what it keeps, and what it may forget.
  *
- * Everything with a sequence is kept in one list, oldest first, until gimuxd acknowledges it. `unsent` points
- * at the first one that this connection has not carried: behind it nothing is. After WELCOME it is the head,
- * so that going on and sending again are the same thing. A new item is drawn from the source only when
- * everything held is sent and the window has room; so the list never holds more than the window and one
- * record. */
+ * Everything with a sequence is held, oldest first, until gimuxd acknowledges it. A new item is drawn from
+ * the source only when all that is held was sent, and sent only when the window has room: so what is held is
+ * never more than the window and one record. WELCOME makes all of it unsent, so that going on after a break
+ * and sending for the first time are the same thing. */
 #include "thinagent-sim/agent.h"
 
 #include <assert.h>
@@ -16,6 +15,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "thinagent-sim/held.h"
+
 #define MILLISECOND    INT64_C(1000000)
 #define OUTPUT_MAX     ((size_t)64 * 1024)   /* the output is filled up to here */
 #define DRAW_MAX       1024                  /* items drawn at a time, so that other agents have their turn */
@@ -23,21 +24,9 @@
 #define REPEAT_TIME    (1000 * MILLISECOND)  /* between HELLOs on a device */
 #define SCAN_MAX       ((size_t)64 * 1024)   /* bytes kept while WELCOME is looked for on a device */
 #define HEARTBEAT_MIN  10u                   /* milliseconds; less is not believed */
-#define SEQUENCE_AT    8u                    /* in a record */
 #define FILE_DATA_MAX  ((size_t)128 * 1024)
 #define NOT_FOUND_NT   0xc0000034u /* STATUS_OBJECT_NAME_NOT_FOUND */
 #define NOT_FOUND_UNIX 2u          /* ENOENT */
-
-/* Something with a sequence, kept until it is acknowledged. */
-struct held {
-    struct held *next;
-    uint64_t first;
-    uint64_t last; /* of LOST; of events the same as first */
-    uint16_t type;
-    bool sent; /* over some connection */
-    uint32_t len;
-    uint8_t bytes[];
-};
 
 struct agent {
     struct agent_config config;
@@ -46,11 +35,8 @@ struct agent {
     char why[GR_WHY_MAX + 64];
 
     uint64_t next_sequence;
-    struct held *head;
-    struct held *tail;
-    struct held *unsent;
-    uint64_t outstanding; /* bytes of events that were sent on this connection and are not acknowledged */
-    uint8_t *volumes;     /* the last VOLUMES, NULL if none; said again on every connection */
+    struct held_list held;
+    uint8_t *volumes; /* the last VOLUMES, NULL if none; said again on every connection */
     uint32_t volumes_len;
 
     uint64_t window;
@@ -87,12 +73,7 @@ agent_free(struct agent *agent)
 {
     if (!agent)
         return;
-    while (agent->head) {
-        struct held *next = agent->head->next;
-
-        free(agent->head);
-        agent->head = next;
-    }
+    held_clear(&agent->held);
     if (agent->config.source)
         agent->config.source->free(agent->config.source);
     buffer_free(&agent->in);
@@ -206,7 +187,7 @@ say_hello(struct agent *agent, int64_t now)
     body->driver = agent->config.driver;
     memcpy(body->vm_uuid, agent->config.vm_uuid, GR_UUID_SIZE);
     memcpy(body->boot_id, agent->config.boot_id, GR_UUID_SIZE);
-    body->first_held = agent->head ? agent->head->first : agent->next_sequence;
+    body->first_held = agent->held.head ? agent->held.head->first : agent->next_sequence;
     body->build = agent->config.build;
     body->guest_os = agent->config.guest_os;
     put_record(agent, &hello);
@@ -240,28 +221,15 @@ agent_link_down(struct agent *agent)
 
 /* ---- what is kept ---- */
 
+/* Gives the record its sequences, and keeps it. */
 static void
 hold(struct agent *agent, uint16_t type, uint64_t count, const uint8_t *data, size_t len)
 {
-    struct held *held = must_calloc(1, sizeof(*held) + len);
-    uint64_t sequence = htole64(agent->next_sequence);
-
-    held->first = agent->next_sequence;
-    held->last = agent->next_sequence + count - 1;
-    held->type = type;
-    held->len = (uint32_t)len;
-    memcpy(held->bytes, data, len);
-    memcpy(held->bytes + SEQUENCE_AT, &sequence, sizeof(sequence));
-    agent->next_sequence += count;
-    agent->counters.sent = held->last;
+    held_add(&agent->held, type, agent->next_sequence, count, data, len);
     if (agent->counters.first == 0)
-        agent->counters.first = held->first;
-    if (agent->tail)
-        agent->tail->next = held;
-    else
-        agent->head = held;
-    agent->tail = held;
-    agent->unsent = held;
+        agent->counters.first = agent->next_sequence;
+    agent->next_sequence += count;
+    agent->counters.sent = agent->next_sequence - 1;
 }
 
 static void
@@ -279,38 +247,14 @@ hold_lost(struct agent *agent, uint64_t count)
     hold(agent, GR_LOST, count, bytes, len);
 }
 
-/* Forgets everything up to the sequence. */
+/* Everything up to the sequence is safe with gimuxd. */
 static void
-release(struct agent *agent, uint64_t sequence)
+note_acked(struct agent *agent, uint64_t sequence)
 {
-    struct held *held;
-
-    while ((held = agent->head) && held->last <= sequence) {
-        if (agent->unsent == held)
-            agent->unsent = held->next;
-        else if (held->type != GR_LOST)
-            agent->outstanding -= held->len;
-        agent->head = held->next;
-        free(held);
-    }
-    if (!agent->head)
-        agent->tail = NULL;
     if (sequence > agent->counters.sent) /* from an earlier run of the same boot */
         sequence = agent->counters.sent;
     if (sequence > agent->counters.acked)
         agent->counters.acked = sequence;
-}
-
-/* What is acknowledged of a LOST is left out of it. */
-static void
-shorten_lost(struct held *held, uint64_t next_wanted)
-{
-    uint64_t sequence = htole64(next_wanted);
-
-    if (held && held->type == GR_LOST && held->first < next_wanted) {
-        held->first = next_wanted;
-        memcpy(held->bytes + SEQUENCE_AT, &sequence, sizeof(sequence));
-    }
 }
 
 /* ---- what is heard ---- */
@@ -338,11 +282,9 @@ take_welcome(struct agent *agent, const struct gr_welcome *welcome)
         return true;
     if (welcome->next_wanted > agent->next_sequence)
         agent->next_sequence = welcome->next_wanted; /* gimuxd knows this boot from an earlier run */
+    held_rewind(&agent->held, welcome->next_wanted);
     if (welcome->next_wanted > 1)
-        release(agent, welcome->next_wanted - 1);
-    shorten_lost(agent->head, welcome->next_wanted);
-    agent->unsent = agent->head;
-    agent->outstanding = 0;
+        note_acked(agent, welcome->next_wanted - 1);
     if (agent->welcomed)
         agent->counters.reconnects++;
     agent->welcomed = true;
@@ -402,7 +344,8 @@ take_record(struct agent *agent, const struct gr_record *record)
         if (record->body.ack.sequence >= agent->next_sequence)
             return broken(agent, "ACK of %" PRIu64 ", but only %" PRIu64 " were sent",
                           record->body.ack.sequence, agent->next_sequence - 1);
-        release(agent, record->body.ack.sequence);
+        held_release(&agent->held, record->body.ack.sequence);
+        note_acked(agent, record->body.ack.sequence);
         return true;
     case GR_VERDICT:
         (*(record->body.verdict.answer == 1 ? &agent->counters.allowed : &agent->counters.denied))++;
@@ -485,7 +428,7 @@ keep_volumes(struct agent *agent, const struct source_item *item)
     put_bytes(agent, agent->volumes, agent->volumes_len);
 }
 
-/* Draws one item; what has a sequence becomes `unsent`. Returns false if the source has none now. */
+/* Draws one item; what has a sequence is held then, and unsent. Returns false if the source has none now. */
 static bool
 draw(struct agent *agent, int64_t now)
 {
@@ -515,47 +458,30 @@ draw(struct agent *agent, int64_t now)
     return false;
 }
 
-/* Sends the next held item, if the window has room for it. */
-static bool
-send_held(struct agent *agent)
-{
-    struct held *held = agent->unsent;
-    uint64_t weight = held->type == GR_LOST ? 0 : held->len;
-
-    if (agent->outstanding > 0 && agent->outstanding + weight > agent->window)
-        return false;
-    put_bytes(agent, held->bytes, held->len);
-    agent->outstanding += weight;
-    agent->counters.resent += held->sent;
-    held->sent = true;
-    agent->unsent = held->next;
-    return true;
-}
-
 static void
 fill_output(struct agent *agent, int64_t now)
 {
     agent->source_at = SOURCE_NEVER;
     for (unsigned drawn = 0; agent->out.len < OUTPUT_MAX;) {
-        if (agent->unsent) {
-            if (!send_held(agent))
-                return;
+        const struct held *held = held_to_send(&agent->held, agent->window);
+
+        if (held) {
+            put_bytes(agent, held->bytes, held->len);
+            agent->counters.resent += held_mark_sent(&agent->held);
             continue;
         }
+        if (agent->held.unsent) /* the window is full: the next ACK makes room */
+            return;
         if (agent->source_ended)
             break;
-        if (drawn++ >= DRAW_MAX) {
-            agent->source_at = now;
+        if (drawn++ == DRAW_MAX) {
+            agent->source_at = now; /* go on soon */
             return;
         }
-        if (agent->outstanding < agent->window || agent->outstanding == 0) {
-            if (!draw(agent, now))
-                break;
-        } else {
-            return;
-        }
+        if (!draw(agent, now))
+            break;
     }
-    if (agent->source_ended && !agent->head) {
+    if (agent->source_ended && !agent->held.head) {
         struct gr_record bye = { .type = GR_BYE };
 
         put_record(agent, &bye);
@@ -658,5 +584,5 @@ agent_idle(const struct agent *agent)
 {
     const struct source *source = agent->config.source;
 
-    return !agent->head && (agent->source_ended || (source->stopped && source->backlog == 0));
+    return !agent->held.head && (agent->source_ended || (source->stopped && source->backlog == 0));
 }

@@ -141,12 +141,22 @@ fleet_run(struct fleet *fleet)
 }
 
 void
-fleet_boot_id(const struct options *options, const uint8_t kept[GR_UUID_SIZE], uint8_t out[GR_UUID_SIZE])
+fleet_boot_id(const struct options *options, const uint8_t vm_uuid[GR_UUID_SIZE],
+              const uint8_t kept[GR_UUID_SIZE], uint8_t out[GR_UUID_SIZE])
 {
-    if (options->has_boot_id)
+    static char run[GR_UUID_TEXT]; /* this run of the program */
+    char vm[GR_UUID_TEXT];
+    uint8_t random[GR_UUID_SIZE];
+
+    if (options->has_boot_id) {
         memcpy(out, options->boot_id, GR_UUID_SIZE);
-    else if (options->keep_boot_id)
+    } else if (options->keep_boot_id) {
         memmove(out, kept, GR_UUID_SIZE);
-    else
-        identity_random(out);
+    } else {
+        if (run[0] == '\0') {
+            identity_random(random);
+            gr_uuid_format(random, run);
+        }
+        identity_of_name(run, gr_uuid_format(vm_uuid, vm), out);
+    }
 }

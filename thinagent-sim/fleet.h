@@ -24,8 +24,9 @@ struct loop *fleet_loop(struct fleet *fleet);
 /* Runs all agents to their end, closes the recording, and gives the summary. Returns the exit status. */
 int fleet_run(struct fleet *fleet);
 
-/* Sets the boot id: that of --boot-id, else with "keep" what is in `kept`, else a random one. */
-void fleet_boot_id(const struct options *options, const uint8_t kept[GR_UUID_SIZE],
-                   uint8_t out[GR_UUID_SIZE]);
+/* Sets the boot id of a VM: that of --boot-id, else with "keep" what is in `kept`, else a new one for every
+ * run, which all drivers of the VM share, as they do in a guest. */
+void fleet_boot_id(const struct options *options, const uint8_t vm_uuid[GR_UUID_SIZE],
+                   const uint8_t kept[GR_UUID_SIZE], uint8_t out[GR_UUID_SIZE]);
 
 #endif

@@ -68,9 +68,10 @@ stream_json(const struct trace_stream *stream)
     char last[TIME_MAX];
     json_t *object;
 
-    for (uint16_t type = 0; type <= GR_EVENT_LAST; type++)
+    for (unsigned type = 0; type <= GR_EVENT_LAST; type++)
         if (sums.by_type[type] > 0)
-            json_object_set_new(by_kind, gr_type_name(type), json_integer((json_int_t)sums.by_type[type]));
+            json_object_set_new(by_kind, gr_type_name((uint16_t)type),
+                                json_integer((json_int_t)sums.by_type[type]));
     object =
         json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:o}", "vm_uuid",
                   gr_uuid_format(stream->vm_uuid, vm), "driver", gr_driver_name(stream->driver), "boot_id",
@@ -115,9 +116,9 @@ print_stream(const struct trace_stream *stream)
         printf("  from %s", format_time(sums.first, time));
         printf(" to %s\n", format_time(sums.last, time));
     }
-    for (uint16_t type = 0; type <= GR_EVENT_LAST; type++)
+    for (unsigned type = 0; type <= GR_EVENT_LAST; type++)
         if (sums.by_type[type] > 0)
-            printf("  %-10s %10" PRIu64 "\n", gr_type_name(type), sums.by_type[type]);
+            printf("  %-10s %10" PRIu64 "\n", gr_type_name((uint16_t)type), sums.by_type[type]);
 }
 
 int

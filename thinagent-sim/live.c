@@ -175,7 +175,7 @@ add_agent(struct live *live, struct fleet *fleet, const struct options *options)
         identity_of_machine(config.vm_uuid);
     identity_of_boot(boot);
     if (options->has_boot_id)
-        fleet_boot_id(options, boot, config.boot_id);
+        fleet_boot_id(options, config.vm_uuid, boot, config.boot_id);
     else
         memcpy(config.boot_id, boot, GR_UUID_SIZE);
     return fleet_add(fleet, &config);

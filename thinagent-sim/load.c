@@ -174,7 +174,7 @@ add_driver(struct fleet *fleet, const struct options *options, struct scratch *s
     else
         identity_of_name("vm", name, config.vm_uuid);
     identity_of_name("boot", name, kept);
-    fleet_boot_id(options, kept, config.boot_id);
+    fleet_boot_id(options, config.vm_uuid, kept, config.boot_id);
     if (options->no_wait)
         config.source = queue_new((size_t)options->queue, &load->base);
     return fleet_add(fleet, &config);

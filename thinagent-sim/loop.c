@@ -19,6 +19,7 @@
 
 #include "thinagent-sim/door.h"
 #include "thinagent-sim/memory.h"
+#include "thinagent-sim/nowhere.h"
 #include "thinagent-sim/progress.h"
 
 #define SECOND        INT64_C(1000000000)
@@ -156,32 +157,6 @@ link_lost(struct link *link, const char *why)
     set_timer(link->timer, pause * MILLISECOND);
 }
 
-/* Without a door: everything is taken at once, as by a gimuxd that wants all. Returns whether there may be
- * more. */
-static bool
-pump_to_nowhere(struct link *link)
-{
-    struct gr_record welcome = { .type = GR_WELCOME };
-    struct gr_record ack = { .type = GR_ACK };
-    uint8_t bytes[128];
-    size_t len = 0;
-
-    if (agent_state(link->agent) == AGENT_HELLO) {
-        welcome.body.welcome = (struct gr_welcome){
-            .version = GR_VERSION, .heartbeat_ms = UINT32_MAX, .window = 1 << 20, .interest = GR_KIND_ALL
-        };
-        len = gr_encode(&welcome, bytes, sizeof(bytes));
-        agent_receive(link->agent, now_ns(), bytes, len);
-    }
-    for (unsigned round = 0; round < 16 && agent_output(link->agent, now_ns(), &len); round++) {
-        agent_sent(link->agent, now_ns(), len);
-        ack.body.ack.sequence = agent_counters(link->agent)->sent;
-        len = gr_encode(&ack, bytes, sizeof(bytes));
-        agent_receive(link->agent, now_ns(), bytes, len);
-    }
-    return len > 0;
-}
-
 /* Sends one round of what the agent has. Returns false if the link was lost. */
 static bool
 link_send(struct link *link)
@@ -235,7 +210,7 @@ link_pump(struct link *link)
     }
     if (link->state == LINK_OPEN) {
         if (link->door.kind == DOOR_NONE)
-            more = pump_to_nowhere(link);
+            more = nowhere_take(link->agent, now_ns());
         else if (!link_send(link))
             return;
         if (agent_state(link->agent) == AGENT_DONE) {
@@ -583,7 +558,7 @@ loop_stop_after(struct loop *loop, double seconds)
 void
 loop_run(struct loop *loop)
 {
-    static const struct timeval often = { .tv_usec = PROGRESS_TIME * 1000 };
+    static const struct timeval often = { .tv_usec = PROGRESS_TIME };
 
     loop->progress = progress_new();
     if (loop->progress)

@@ -42,7 +42,7 @@ buffer_reserve(struct buffer *buffer, size_t more)
 
     if (buffer->cap - front - buffer->len >= more && buffer->base)
         return buffer->data + buffer->len;
-    if (buffer->len > 0)
+    if (buffer->base)
         memmove(buffer->base, buffer->data, buffer->len);
     if (buffer->cap - buffer->len < more || !buffer->base) {
         buffer->cap = buffer->cap * 2 > buffer->len + more ? buffer->cap * 2 : buffer->len + more;

@@ -116,7 +116,7 @@ add_stream(struct fleet *fleet, const struct options *options, const struct trac
     config.build = hello.body.hello.build;
     config.guest_os = hello.body.hello.guest_os;
     identity_of_copy(options->has_vm ? options->vm : stream->vm_uuid, copy, config.vm_uuid);
-    fleet_boot_id(options, stream->boot_id, config.boot_id);
+    fleet_boot_id(options, config.vm_uuid, stream->boot_id, config.boot_id);
     config.source = replay_source_new(stream, pace, options->loops);
     return fleet_add(fleet, &config);
 }

@@ -262,19 +262,20 @@ read_packets(struct reader *reader)
 static void
 close_connections(struct reader *reader)
 {
-    struct connection *connection;
-    struct connection *next;
+    struct connection *connection = reader->connections;
 
-    HASH_ITER(hh, reader->connections, connection, next)
-    {
+    HASH_CLEAR(hh, reader->connections); /* the connections stay linked */
+    while (connection) {
+        struct connection *next = connection->hh.next;
+
         if (connection->state == CONNECTION_OPEN && connection->bytes.len > 0)
             note_damage(reader, "the trace ends inside a record of connection %" PRIu64 ":%" PRIu64,
                         connection->key.cid, connection->key.port);
         else if (connection->state == CONNECTION_NEW && connection->bytes.len > 0)
             reader->trace->foreign++;
-        HASH_DEL(reader->connections, connection);
         buffer_free(&connection->bytes);
         free(connection);
+        connection = next;
     }
 }
 

@@ -108,7 +108,7 @@ vmx_run(const struct options *options)
         else
             identity_of_machine(config.vm_uuid);
         identity_of_boot(host_boot);
-        fleet_boot_id(options, host_boot, config.boot_id);
+        fleet_boot_id(options, config.vm_uuid, host_boot, config.boot_id);
         if (!fleet)
             config.source->free(config.source);
         else if (fleet_add(fleet, &config))

@@ -20,6 +20,8 @@
 #include "proto/address.h"
 #include "proto/delimited.h"
 
+#define PATIENCE_MS 20000
+
 #define VM "11111111-2222-3333-4444-555555555555"
 
 /* ---- positions ---- */
@@ -146,6 +148,7 @@ test_positions_forget_what_ended_first(void **state)
 static void
 test_decode_is_bounded(void **state)
 {
+    static const uint8_t start[] = { 0x2a, 0xfc, 0xff, 0x3f, 0xa2, 0x01, 0xf7, 0xff, 0x3f };
     struct decoder decoder;
     uint8_t *body = calloc(1, DELIMITED_FRAME_MAX);
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
@@ -157,7 +160,7 @@ test_decode_is_bounded(void **state)
     /* Frame.event.dns.answers: as many empty texts as go into a frame, two bytes each. */
     for (size_t i = 0; i < DELIMITED_FRAME_MAX; i += 2)
         body[i] = 0x2a;
-    memcpy(body, "\x2a\xfc\xff\x3f\xa2\x01\xf8\xff\x3f", 9);
+    memcpy(body, start, sizeof(start));
     assert_null(gimux_decode_frame(&decoder, body, DELIMITED_FRAME_MAX));
     assert_true(decoder.used <= DECODE_MEMORY);
     ping.token = 7;
@@ -212,7 +215,7 @@ test_names(void **state)
 struct seen {
     struct gimux_client *client;
     struct gimux_stream *stream; /* of the last event */
-    unsigned events, forgotten, connects, disconnects;
+    unsigned events, ends, forgotten, connects, disconnects;
     enum gimux_disconnect reason;
     bool stop; /* at the next event */
 };
@@ -228,6 +231,16 @@ on_event(void *user, const struct gimux_event *event)
     assert_int_equal(errno, EBUSY);
     if (seen->stop)
         gimux_client_stop(seen->client);
+}
+
+static void
+on_end(void *user, struct gimux_stream *stream, uint64_t last_sequence)
+{
+    struct seen *seen = user;
+
+    assert_ptr_equal(stream, seen->stream);
+    assert_true(last_sequence > 0);
+    seen->ends++;
 }
 
 static void
@@ -264,6 +277,7 @@ on_disconnect(void *user, const struct gimux_connection *connection, enum gimux_
 static const struct gimux_client_callbacks callbacks = { .on_event = on_event,
                                                          .on_connect = on_connect,
                                                          .on_disconnect = on_disconnect,
+                                                         .on_stream_end = on_end,
                                                          .on_stream_forget = on_forget };
 
 static void
@@ -280,14 +294,17 @@ start_client(struct seen *seen, bool explicit_ack, size_t stream_max)
     assert_non_null(seen->client);
 }
 
-/* Dispatches as an own loop would, as long as the descriptor says that there is something to do. */
+/* Dispatches as an own loop would, when the descriptor asks for it, until the counter has that value. */
 static void
-settle(struct seen *seen)
+dispatch_until(struct seen *seen, const unsigned *counter, unsigned value)
 {
     struct pollfd fd = { .fd = gimux_client_fd(seen->client), .events = POLLIN };
 
-    while (poll(&fd, 1, 0) == 1)
+    while (*counter < value) {
+        assert_int_equal(poll(&fd, 1, PATIENCE_MS), 1);
         assert_int_equal(gimux_client_dispatch(seen->client, 0), 0);
+    }
+    assert_int_equal(*counter, value);
 }
 
 static void
@@ -304,9 +321,27 @@ send_body(int fd, Gimux__V1__Frame__BodyCase body_case, void *body)
     assert_int_equal(send(fd, bytes, len, 0), len);
 }
 
-/* Reads one frame, waiting for it if need be; free it with gimux__v1__frame__free_unpacked. */
+/* Reads a byte that the client sends, dispatching until it does. */
+static uint8_t
+receive_byte(struct seen *seen, int fd)
+{
+    struct pollfd fds[] = { { .fd = gimux_client_fd(seen->client), .events = POLLIN },
+                            { .fd = fd, .events = POLLIN } };
+    uint8_t byte;
+
+    for (;;) {
+        assert_true(poll(fds, 2, PATIENCE_MS) > 0);
+        if (fds[1].revents)
+            break;
+        assert_int_equal(gimux_client_dispatch(seen->client, 0), 0);
+    }
+    assert_int_equal(recv(fd, &byte, 1, 0), 1);
+    return byte;
+}
+
+/* Reads one frame; free it with gimux__v1__frame__free_unpacked. */
 static Gimux__V1__Frame *
-receive_frame(int fd)
+receive_frame(struct seen *seen, int fd)
 {
     uint8_t bytes[1024];
     const uint8_t *body;
@@ -315,7 +350,7 @@ receive_frame(int fd)
 
     while (delimited_next(bytes, len, sizeof(bytes), &body, &body_len) != DELIMITED_FRAME) {
         assert_true(len < sizeof(bytes));
-        assert_int_equal(recv(fd, bytes + len++, 1, 0), 1);
+        bytes[len++] = receive_byte(seen, fd);
     }
     frame = gimux__v1__frame__unpack(NULL, body_len, body);
     assert_non_null(frame);
@@ -342,10 +377,7 @@ connect_mux(struct seen *seen)
     hello.heartbeat_ms = 60000;
     hello.host = host;
     send_body(fd, GIMUX__V1__FRAME__BODY_MUX_HELLO, &hello);
-    gimux_client_dispatch(seen->client, -1); /* accepts */
-    gimux_client_dispatch(seen->client, -1); /* reads */
-    settle(seen);
-    answer = receive_frame(fd);
+    answer = receive_frame(seen, fd);
     assert_int_equal(answer->body_case, GIMUX__V1__FRAME__BODY_SVM_HELLO);
     gimux__v1__frame__free_unpacked(answer, NULL);
     return fd;
@@ -386,9 +418,9 @@ send_end(int fd, unsigned number, uint64_t last)
 }
 
 static void
-expect_ack(int fd, unsigned number, uint64_t sequence)
+expect_ack(struct seen *seen, int fd, unsigned number, uint64_t sequence)
 {
-    Gimux__V1__Frame *frame = receive_frame(fd);
+    Gimux__V1__Frame *frame = receive_frame(seen, fd);
 
     assert_int_equal(frame->body_case, GIMUX__V1__FRAME__BODY_ACK);
     assert_int_equal(frame->ack->n_streams, 1);
@@ -405,18 +437,15 @@ test_own_loop(void **state)
 
     (void)state;
     start_client(&seen, false, 0);
-    settle(&seen);
     assert_int_equal(gimux_client_dispatch(seen.client, 0), 0); /* nothing to do: does not block */
     fd = connect_mux(&seen);
     assert_int_equal(seen.connects, 1);
     send_start(fd, 1);
     send_event(fd, 1, 1);
-    settle(&seen);
-    assert_int_equal(seen.events, 1);
-    expect_ack(fd, 1, 1);
+    dispatch_until(&seen, &seen.events, 1);
+    expect_ack(&seen, fd, 1, 1);
     close(fd);
-    settle(&seen);
-    assert_int_equal(seen.disconnects, 1);
+    dispatch_until(&seen, &seen.disconnects, 1);
     assert_int_equal(seen.reason, GIMUX_DISCONNECT_CLOSED);
     gimux_client_free(seen.client);
     assert_int_equal(seen.forgotten, 1);
@@ -435,18 +464,16 @@ test_acknowledgement_outside_of_callbacks(void **state)
     send_start(fd, 1);
     send_event(fd, 1, 1);
     send_event(fd, 1, 4);
-    settle(&seen);
+    dispatch_until(&seen, &seen.events, 2);
     assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), -1); /* nobody has acknowledged */
     assert_int_equal(gimux_client_ack(seen.client, seen.stream, 5), -1);
     assert_int_equal(errno, EINVAL);
     assert_int_equal(gimux_client_ack(seen.client, seen.stream, 3), 0);
-    settle(&seen); /* the descriptor asks for it */
-    expect_ack(fd, 1, 3);
+    expect_ack(&seen, fd, 1, 3);
     send_end(fd, 1, 4);
-    settle(&seen);
+    dispatch_until(&seen, &seen.ends, 1);
     assert_int_equal(gimux_client_ack(seen.client, seen.stream, 4), 0); /* an ended stream, too */
-    settle(&seen);
-    expect_ack(fd, 1, 4);
+    expect_ack(&seen, fd, 1, 4);
     close(fd);
     gimux_client_free(seen.client);
 }
@@ -466,10 +493,10 @@ test_stop_keeps_the_rest(void **state)
     send_event(fd, 1, 2);
     assert_int_equal(gimux_client_run(seen.client), 0);
     assert_int_equal(seen.events, 1);
-    expect_ack(fd, 1, 1);
+    expect_ack(&seen, fd, 1, 1);
     assert_int_equal(gimux_client_run(seen.client), 0);
     assert_int_equal(seen.events, 2);
-    expect_ack(fd, 1, 2);
+    expect_ack(&seen, fd, 1, 2);
     gimux_client_free(seen.client);
     assert_int_equal(seen.reason, GIMUX_DISCONNECT_STOPPED);
     close(fd);
@@ -490,14 +517,12 @@ test_old_streams_are_forgotten(void **state)
         send_start(fd, number);
         send_event(fd, number, 1);
         send_end(fd, number, 1);
-        settle(&seen);
-        expect_ack(fd, number, 1);
+        expect_ack(&seen, fd, number, 1);
     }
     /* A number may come again for another stream once its own has ended. */
     send_start(fd, 20);
     send_event(fd, 20, 2);
-    settle(&seen);
-    expect_ack(fd, 20, 2);
+    expect_ack(&seen, fd, 20, 2);
     gimux_client_get_stats(seen.client, &stats);
     assert_int_equal(stats.streams, 2);
     assert_int_equal(stats.forgotten, 18);
@@ -505,8 +530,7 @@ test_old_streams_are_forgotten(void **state)
     /* Two that are in use, and no room for a third: that is the connection's fault. */
     send_start(fd, 21);
     send_start(fd, 22);
-    settle(&seen);
-    assert_int_equal(seen.disconnects, 1);
+    dispatch_until(&seen, &seen.disconnects, 1);
     assert_int_equal(seen.reason, GIMUX_DISCONNECT_PROTOCOL);
     close(fd);
     gimux_client_free(seen.client);

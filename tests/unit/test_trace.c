@@ -195,6 +195,7 @@ a_capture_of_vsockmon_is_read(void **state)
     assert_false(trace->damaged);
     assert_int_equal(trace->foreign, 1);
     assert_one_stream(trace, 3);
+    assert_int_equal(trace->streams[0]->connections, 1);
     trace_free(trace);
     buffer_free(&capture);
     buffer_free(&bytes);
