@@ -141,7 +141,7 @@ vms_connected_value(const struct route *route)
 }
 
 /* How the value of each metric in STATS_OBJECTS comes about, by its name. */
-#define put_memory_bound_bytes(s, n)        put_value((s)->out, n, conf_memory_bound((s)->view->route->conf))
+#define put_memory_bound_bytes(s, n)        put_value((s)->out, n, route_memory_bound((s)->view->route->conf))
 #define put_log_bytes(s, n)                 put_value((s)->out, n, (s)->view->route->pool.used)
 #define put_log_limit_bytes(s, n)           put_value((s)->out, n, (s)->view->route->pool.limit)
 #define put_vms(s, n)                       put_value((s)->out, n, HASH_COUNT((s)->view->route->table.vms))
@@ -251,7 +251,7 @@ status(const struct admin_view *view)
         json_array_append_new(vms, vm_status(view, vm));
     return json_pack("{s:s, s:s, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "build", "gimuxd " GIMUX_VERSION, "host",
                      route->conf->host, "connections", (json_int_t)view->guests->count, "memory", "bound",
-                     (json_int_t)conf_memory_bound(route->conf), "log_bytes", (json_int_t)route->pool.used,
+                     (json_int_t)route_memory_bound(route->conf), "log_bytes", (json_int_t)route->pool.used,
                      "log_limit", (json_int_t)route->pool.limit, "solutions", solutions, "vms", vms);
 }
 

@@ -9,13 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "mux/conn.h"
 #include "mux/log.h"
-#include "mux/vmlog.h"
-#include "proto/delimited.h"
 #include "proto/event_class.h"
-
-static_assert(CONF_SOLUTIONS_MAX <= VMLOG_SINKS, "every solution has a slot in the VM logs");
 
 /* ---- the table ---- */
 
@@ -692,16 +687,6 @@ conf_help(FILE *out)
 
 /* ---- questions ---- */
 
-uint64_t
-conf_memory_bound(const struct conf *conf)
-{
-    uint64_t guest = GR_MAX_RECORD + CONN_READ_SIZE + VMLOG_SMALL_CHUNK;
-    uint64_t solution = 4 * DELIMITED_FRAME_MAX;
-
-    return conf->limits.memory + conf->limits.connections * guest +
-           conf->limits.vms * (uint64_t)VMLOG_SMALL_CHUNK + CONF_SOLUTIONS_MAX * solution;
-}
-
 static bool
 lists_equal(const struct conf_list *a, const struct conf_list *b)
 {
@@ -720,6 +705,14 @@ conf_solution_equal(const struct conf_solution *a, const struct conf_solution *b
     return memcmp(a, b, offsetof(struct conf_solution, classes)) == 0 &&
            lists_equal(&a->classes, &b->classes) && lists_equal(&a->vms, &b->vms) &&
            lists_equal(&a->mute, &b->mute);
+}
+
+bool
+conf_vm_equal(const struct conf_vm *a, const struct conf_vm *b)
+{
+    return memcmp(a->uuid, b->uuid, GR_UUID_SIZE) == 0 && a->cid == b->cid &&
+           strcmp(a->uds_path, b->uds_path) == 0 && address_equal(&a->dial, &b->dial) &&
+           a->dial_connect == b->dial_connect;
 }
 
 const struct conf_vm *

@@ -101,11 +101,11 @@ void conf_print(const struct conf *conf, FILE *out);
 /* Prints every option with its default, bounds and meaning. */
 void conf_help(FILE *out);
 
-/* The most memory that events and connections can take, in bytes: what the limits add up to. */
-uint64_t conf_memory_bound(const struct conf *conf);
-
 /* Whether two solutions are the same in all that matters to a connection. */
 bool conf_solution_equal(const struct conf_solution *a, const struct conf_solution *b);
+
+/* Whether two VM sections are the same. */
+bool conf_vm_equal(const struct conf_vm *a, const struct conf_vm *b);
 
 /* The vm section of a UUID or CID, or NULL. */
 const struct conf_vm *conf_vm_by_uuid(const struct conf *conf, const uint8_t uuid[GR_UUID_SIZE]);

@@ -17,6 +17,7 @@
  * harmless. */
 #include "mux/conn.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,6 +209,7 @@ keep_rest(struct conn *conn, const uint8_t *rest, size_t len)
         conn->in = grown;
         conn->in_room = len;
     } else {
+        assert(conn->in);
         memmove(conn->in, rest, len);
     }
     conn->in_len = len;

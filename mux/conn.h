@@ -76,6 +76,9 @@ int conn_fd(const struct conn *conn);
 /* Memory held for bytes in and out. */
 size_t conn_memory(const struct conn *conn);
 
+/* What may be queued for a driver: WELCOME, acknowledgements, answers. */
+#define GUEST_OUT_MAX ((size_t)64 * 1024)
+
 /* Bytes that one read takes at most: input is processed in pieces of this size, plus what was left. */
 #define CONN_READ_SIZE ((size_t)64 * 1024)
 

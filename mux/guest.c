@@ -8,6 +8,7 @@
  * Every end goes through disconnect. The session lives until its connection says that it is closed. */
 #include "mux/guest.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,7 @@ struct guest {
     LIST_ENTRY(guest) in_list;
 };
 
-const struct conn_limits guest_conn_limits = { .in = GR_MAX_RECORD, .out = 64 * 1024 };
+const struct conn_limits guest_conn_limits = { .in = GR_MAX_RECORD, .out = GUEST_OUT_MAX };
 
 /* ---- saying who ---- */
 
@@ -228,6 +229,7 @@ on_hello(struct guest *guest, const struct gr_record *record)
         reject(guest, (uint16_t)code, why);
         return;
     }
+    assert(guest->stream);
     set_state(guest, GUEST_ACTIVE);
     about = who(guest);
     log_info(&about, "connected by %s: build %s, %s, boot %s, from sequence %llu", guest->door.name, build,

@@ -26,7 +26,7 @@ struct guest_list {
     struct loop *loop;
     struct route *route;
     const struct conf *conf;
-    LIST_HEAD(, guest) guests;
+    LIST_HEAD(guest_sessions, guest) guests;
     uint32_t count;
     struct loop_timer *heartbeat; /* one for all */
 };

@@ -181,7 +181,7 @@ find_door(const struct door_list *list, const struct address *address, enum door
     struct door *door;
 
     LIST_FOREACH(door, &list->doors, in_list)
-    if (door->kind == kind && memcmp(&door->address, address, sizeof(*address)) == 0)
+    if (door->kind == kind && address_equal(&door->address, address))
         return door;
     return NULL;
 }
@@ -372,7 +372,7 @@ want_dialled(struct door_list *list, const struct conf *conf, const struct conf_
 
     LIST_FOREACH(dialled, &list->dialled, in_list)
     {
-        if (memcmp(&dialled->vm, vm, sizeof(*vm)) == 0 && dialled->port == conf->doors.port) {
+        if (conf_vm_equal(&dialled->vm, vm) && dialled->port == conf->doors.port) {
             dialled->wanted = true;
             return true;
         }

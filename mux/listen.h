@@ -15,8 +15,8 @@ struct door_list {
     struct loop *loop;
     struct guest_list *guests;
     const struct conf *conf;
-    LIST_HEAD(, door) doors;
-    LIST_HEAD(, dialled) dialled;
+    LIST_HEAD(open_doors, door) doors;
+    LIST_HEAD(dialled_vms, dialled) dialled;
 };
 
 void door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests);

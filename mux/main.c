@@ -159,7 +159,7 @@ on_reload(void *arg)
     conf_free(old);
     stats.reloads_total++;
     log_info(NULL, "reload: %s is in force, memory bound %llu bytes", conf->path,
-             (unsigned long long)conf_memory_bound(conf));
+             (unsigned long long)route_memory_bound(conf));
 }
 
 /* ---- the end ---- */
@@ -359,7 +359,7 @@ main(int argc, char **argv)
     if (started) {
         log_info(NULL, "gimuxd %s: up with %u solutions, %u VM sections; memory bound %llu bytes",
                  GIMUX_VERSION, daemon.conf->solution_count, daemon.conf->vm_count,
-                 (unsigned long long)conf_memory_bound(daemon.conf));
+                 (unsigned long long)route_memory_bound(daemon.conf));
         if (ready >= 0)
             leave_terminal(ready);
         loop_run(daemon.loop);

@@ -7,25 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mux/ntpath.h"
 #include "proto/event_class.h"
 #include "proto/gimux.pb-c.h"
 #include "proto/guest_record.h"
-
-/* Which drive letter each device of one guest has, from its VOLUMES record. Zero-initialize; owns no memory.
- */
-#define VOLUME_MAX        26
-#define VOLUME_DEVICE_MAX 64 /* bytes of UTF-8; longer device names are left out */
-struct volume_map {
-    uint32_t count;
-    struct {
-        char letter;
-        char device[VOLUME_DEVICE_MAX]; /* "\Device\HarddiskVolume2", no trailing backslash, NUL-terminated */
-    } volumes[VOLUME_MAX];
-};
-
-/* Replaces the map by what the record says (texts are UTF-16LE). Entries over VOLUME_MAX or with devices that
- * are too long, not ASCII or not an absolute name are left out; returns how many were. */
-uint32_t volume_map_set(struct volume_map *map, const struct gr_volumes *volumes);
 
 /* One event, ready to be packed. Holds the memory that its texts need (about 900 KiB): keep one and use it
  * again. What it points to lives until the next call with it. */

@@ -2,7 +2,25 @@
 #ifndef GIMUX_NTPATH_H
 #define GIMUX_NTPATH_H
 
-#include "mux/normalize.h"
+#include <stdint.h>
+
+#include "proto/guest_record.h"
+
+/* Which drive letter each device of one guest has, from its VOLUMES record. Zero-initialize; owns no memory.
+ */
+#define VOLUME_MAX        26
+#define VOLUME_DEVICE_MAX 64 /* bytes of UTF-8; longer device names are left out */
+struct volume_map {
+    uint32_t count;
+    struct {
+        char letter;
+        char device[VOLUME_DEVICE_MAX]; /* "\Device\HarddiskVolume2", no trailing backslash, NUL-terminated */
+    } volumes[VOLUME_MAX];
+};
+
+/* Replaces the map by what the record says (texts are UTF-16LE). Entries over VOLUME_MAX or with devices that
+ * are too long, not ASCII or not an absolute name are left out; returns how many were. */
+uint32_t volume_map_set(struct volume_map *map, const struct gr_volumes *volumes);
 
 /* Rewrites an NT path to the form that people write, as docs/events.md lists them: C:\... or
  * \\server\share\... Paths of unknown form or device stay as they are. `path` is UTF-8, ends with NUL and is

@@ -16,15 +16,19 @@
  * connection only when route_publish has returned true; per VM, every sink in a slot has joined its log. */
 #include "mux/route.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
+#include "mux/conn.h"
 #include "mux/log.h"
 #include "mux/stats.h"
 #include "proto/delimited.h"
+
+static_assert(CONF_SOLUTIONS_MAX <= VMLOG_SINKS, "every solution has a slot in the VM logs");
 
 static void end_of_turn(void *arg);
 
@@ -33,6 +37,16 @@ set_limits(struct route *route)
 {
     route->pool.limit = route->conf->limits.memory;
     route->table.limit = route->conf->limits.vms;
+}
+
+uint64_t
+route_memory_bound(const struct conf *conf)
+{
+    uint64_t guest = GR_MAX_RECORD + CONN_READ_SIZE + GUEST_OUT_MAX;
+    uint64_t solution = 4 * DELIMITED_FRAME_MAX; /* a frame in, frames of its own out, both while they grow */
+
+    return conf->limits.memory + conf->limits.connections * guest +
+           conf->limits.vms * (uint64_t)VMLOG_SMALL_CHUNK + CONF_SOLUTIONS_MAX * solution;
 }
 
 void

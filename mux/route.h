@@ -32,14 +32,17 @@ struct route {
     struct normalized *event;        /* the one that is being made */
     uint8_t own_boot[GR_UUID_SIZE];  /* this gimuxd's life, as boot id of its own streams */
     uint64_t interest;               /* GR_KIND bits */
-    LIST_HEAD(, vm) paused;
-    LIST_HEAD(, vm) dirty;
+    LIST_HEAD(paused_list, vm) paused;
+    LIST_HEAD(dirty_list, vm) dirty;
     struct loop_task task; /* the end of the turn: acknowledgements, wake-ups, resumes */
 };
 
 void route_init(struct route *route, struct loop *loop, const struct conf *conf,
                 const struct route_guest_ops *ops);
 void route_fini(struct route *route);
+
+/* The most memory that events and connections can take, in bytes: what the limits add up to. */
+uint64_t route_memory_bound(const struct conf *conf);
 
 /* New limits, and sinks with new configurations of theirs. */
 void route_set_conf(struct route *route, const struct conf *conf);

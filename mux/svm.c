@@ -540,7 +540,7 @@ change_svm(struct svm *svm, const struct conf_solution *conf, struct tls_context
 bool
 svm_list_set_conf(struct svm_list *list, const struct conf *conf)
 {
-    struct tls_context *contexts[CONF_SOLUTIONS_MAX];
+    struct tls_context *contexts[CONF_SOLUTIONS_MAX] = { NULL };
     struct svm *svm;
     struct svm *next;
 

@@ -26,7 +26,7 @@ struct svm_list {
     struct loop *loop;
     struct route *route;
     const struct conf *conf;
-    LIST_HEAD(, svm) svms;
+    LIST_HEAD(svm_links, svm) svms;
 };
 
 void svm_list_init(struct svm_list *list, struct loop *loop, struct route *route, const struct conf *conf);

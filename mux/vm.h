@@ -45,7 +45,7 @@ struct vm {
     uint8_t uuid[GR_UUID_SIZE];
     char uuid_text[GR_UUID_TEXT];
     struct vmlog log;
-    LIST_HEAD(, stream) streams;
+    LIST_HEAD(stream_list, stream) streams;
     unsigned stream_count;
     unsigned connected; /* streams with a guest */
     uint64_t events;    /* sequences taken from its drivers */

@@ -215,7 +215,7 @@ static void
 let_go(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk, const struct vmlog_chunk *end)
 {
     look(&log->accept, 0);
-    while (chunk != end) {
+    while (chunk && chunk != end) {
         struct vmlog_chunk *next = chunk->next;
 
         chunk->holders &= (uint16_t)~BIT(sink);
@@ -508,15 +508,15 @@ vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
         struct vmlog_entry *entry = look(at, BIT(sink));
         struct vmlog_progress *progress;
         size_t len;
-        uint8_t *frame;
 
         if (!entry || at->number >= cursor->peeked_number)
             break;
         progress = &entry->stream->sinks[sink];
         if (entry->sent & BIT(sink)) {
+            uint8_t *frame = frame_at(at, &len);
+
             if (taken == 0)
                 break;
-            frame = frame_at(at, &len);
             if (taken < len) {
                 *rest = (struct iovec){ frame + taken, len - taken };
                 taken = len;

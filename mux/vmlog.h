@@ -89,17 +89,16 @@ struct vmlog_position {
 
 struct vmlog_cursor {
     bool joined;
-    struct vmlog_position ack;  /* up to here all is settled */
-    struct vmlog_position sent; /* up to here all is sent on this connection, filtered, or done */
-    struct vmlog_position
-        reached;            /* up to here all was sent once, filtered, or given up: a skip begins here */
-    uint64_t accept_number; /* up to here this sink holds no guest back: ack, or the end of a skip */
-    uint64_t gap_number;    /* where gaps must be told and acknowledged first; UINT64_MAX: none */
-    uint64_t peeked_number; /* where the last vmlog_peek ended */
-    uint32_t gaps_open;     /* streams with a gap that is not acknowledged */
-    uint32_t gaps_untold;   /* of these, streams with a gap that was not told on this connection */
-    uint32_t rewinds;       /* calls of vmlog_rewind */
-    size_t inflight;        /* bytes sent and not acknowledged */
+    struct vmlog_position ack;     /* up to here all is settled */
+    struct vmlog_position sent;    /* up to here all is sent on this connection, filtered, or done */
+    struct vmlog_position reached; /* as far as sent ever was, or a skip went: the next skip begins here */
+    uint64_t accept_number;        /* up to here this sink holds no guest back: ack, or the end of a skip */
+    uint64_t gap_number;           /* where gaps must be told and acknowledged first; UINT64_MAX: none */
+    uint64_t peeked_number;        /* where the last vmlog_peek ended */
+    uint32_t gaps_open;            /* streams with a gap that is not acknowledged */
+    uint32_t gaps_untold;          /* of these, streams with a gap that was not told on this connection */
+    uint32_t rewinds;              /* calls of vmlog_rewind */
+    size_t inflight;               /* bytes sent and not acknowledged */
 };
 
 struct vmlog {

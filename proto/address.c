@@ -133,6 +133,13 @@ address_format(const struct address *address, char buf[ADDRESS_TEXT_MAX])
     return buf;
 }
 
+bool
+address_equal(const struct address *a, const struct address *b)
+{
+    return a->kind == b->kind && a->cid == b->cid && a->port == b->port && strcmp(a->path, b->path) == 0 &&
+           strcmp(a->host, b->host) == 0;
+}
+
 socklen_t
 address_to_sockaddr(const struct address *address, struct sockaddr_storage *out)
 {

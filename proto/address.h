@@ -34,6 +34,9 @@ const char *address_parse(const char *text, struct address *out);
 /* Writes the address to buf in the form that address_parse reads. Returns buf. */
 const char *address_format(const struct address *address, char buf[ADDRESS_TEXT_MAX]);
 
+/* Whether two addresses are the same as written. */
+bool address_equal(const struct address *a, const struct address *b);
+
 /* Fills a socket address for vsock and UNIX addresses, and for tcp and tls ones whose host is numeric.
  * Returns its length, or 0 if the host is a name that must be resolved first. */
 socklen_t address_to_sockaddr(const struct address *address, struct sockaddr_storage *out);

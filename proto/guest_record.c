@@ -216,7 +216,7 @@ static const struct type_info control_types[] = {
     [GR_VOLUMES] = { "VOLUMES", volumes_fields },
 };
 static const struct type_info event_types[] = {
-    [GR_FILE - GR_EVENT_FIRST] = { "FILE", file_fields },
+    [GR_FILE - GR_EVENT_FIRST] = { "FILE", file_fields }, /* NOLINT(misc-redundant-expression): 0 */
     [GR_NET - GR_EVENT_FIRST] = { "NET", net_fields },
     [GR_DNS - GR_EVENT_FIRST] = { "DNS", dns_fields },
     [GR_PROCESS - GR_EVENT_FIRST] = { "PROCESS", process_fields },
@@ -560,9 +560,9 @@ gr_driver_name(uint16_t driver)
 uint16_t
 gr_driver_by_name(const char *name)
 {
-    for (uint16_t driver = GR_VSEPFLT; driver <= GR_VMX; driver++)
+    for (int driver = GR_VSEPFLT; driver <= GR_VMX; driver++)
         if (strcmp(name, driver_names[driver]) == 0)
-            return driver;
+            return (uint16_t)driver;
     return 0;
 }
 

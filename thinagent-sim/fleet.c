@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "thinagent-sim/identity.h"
 #include "thinagent-sim/memory.h"
@@ -34,6 +35,18 @@ make_texts(struct fleet *fleet)
     }
 }
 
+/* Each agent takes a descriptor. */
+static void
+raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 struct fleet *
 fleet_new(const struct options *options)
 {
@@ -42,6 +55,7 @@ fleet_new(const struct options *options)
 
     fleet->options = options;
     make_texts(fleet);
+    raise_descriptor_limit();
     if (options->record) {
         fleet->record = trace_writer_open(options->record, why);
         if (!fleet->record) {

@@ -427,28 +427,28 @@ convert_query(struct line *line, struct gr_record *record)
 
 static const struct {
     int id;
-    const char *channel;
     uint16_t driver;
+    const char *channel;
     const char *about;
     bool (*convert)(struct line *line, struct gr_record *record); /* false: nothing that a driver sees */
 } rules[] = {
-    { 1, SYSMON, GR_VSEPFLT, "process created", convert_process_start },
-    { 2, SYSMON, GR_VSEPFLT, "file time changed", convert_time_changed },
-    { 3, SYSMON, GR_VNETWFP, "network connection", convert_connection },
-    { 5, SYSMON, GR_VSEPFLT, "process ended", convert_process_end },
-    { 11, SYSMON, GR_VSEPFLT, "file created", convert_created },
-    { 15, SYSMON, GR_VSEPFLT, "file stream created", convert_created },
-    { 22, SYSMON, GR_VNETWFP, "DNS query", convert_query },
-    { 23, SYSMON, GR_VSEPFLT, "file deleted, archived", convert_deleted },
-    { 26, SYSMON, GR_VSEPFLT, "file deleted", convert_deleted },
-    { 4624, SECURITY, GR_VSEPFLT, "logon", convert_logon },
-    { 4634, SECURITY, GR_VSEPFLT, "logoff", convert_logoff },
-    { 4656, SECURITY, GR_VSEPFLT, "object handle", convert_handle },
-    { 4663, SECURITY, GR_VSEPFLT, "object access", convert_access },
-    { 4688, SECURITY, GR_VSEPFLT, "process created", convert_new_process },
-    { 4689, SECURITY, GR_VSEPFLT, "process ended", convert_exited_process },
-    { 5156, SECURITY, GR_VNETWFP, "connection allowed", convert_allowed_connection },
-    { 5158, SECURITY, GR_VNETWFP, "bind allowed", convert_allowed_bind },
+    { 1, GR_VSEPFLT, SYSMON, "process created", convert_process_start },
+    { 2, GR_VSEPFLT, SYSMON, "file time changed", convert_time_changed },
+    { 3, GR_VNETWFP, SYSMON, "network connection", convert_connection },
+    { 5, GR_VSEPFLT, SYSMON, "process ended", convert_process_end },
+    { 11, GR_VSEPFLT, SYSMON, "file created", convert_created },
+    { 15, GR_VSEPFLT, SYSMON, "file stream created", convert_created },
+    { 22, GR_VNETWFP, SYSMON, "DNS query", convert_query },
+    { 23, GR_VSEPFLT, SYSMON, "file deleted, archived", convert_deleted },
+    { 26, GR_VSEPFLT, SYSMON, "file deleted", convert_deleted },
+    { 4624, GR_VSEPFLT, SECURITY, "logon", convert_logon },
+    { 4634, GR_VSEPFLT, SECURITY, "logoff", convert_logoff },
+    { 4656, GR_VSEPFLT, SECURITY, "object handle", convert_handle },
+    { 4663, GR_VSEPFLT, SECURITY, "object access", convert_access },
+    { 4688, GR_VSEPFLT, SECURITY, "process created", convert_new_process },
+    { 4689, GR_VSEPFLT, SECURITY, "process ended", convert_exited_process },
+    { 5156, GR_VNETWFP, SECURITY, "connection allowed", convert_allowed_connection },
+    { 5158, GR_VNETWFP, SECURITY, "bind allowed", convert_allowed_bind },
 };
 #define RULES (sizeof(rules) / sizeof(rules[0]))
 

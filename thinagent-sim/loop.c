@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -152,7 +151,7 @@ link_lost(struct link *link, const char *why)
         link->backoff = BACKOFF_FIRST;
     agent_link_down(link->agent);
     link_close(link, LINK_CLOSED);
-    pause = link->backoff / 2 + (unsigned)rand() % link->backoff; /* so that links do not come all at once */
+    pause = link->backoff / 2 + random() % link->backoff; /* so that links do not come all at once */
     link->backoff = 2 * link->backoff < BACKOFF_LAST ? 2 * link->backoff : BACKOFF_LAST;
     set_timer(link->timer, pause * MILLISECOND);
 }
@@ -247,7 +246,6 @@ read_greeting(struct link *link)
 {
     static const char answer[] = "OK 1073741824\n";
     ssize_t got = read(link->fd, link->greeting + link->greeting_len, 1);
-    unsigned port;
 
     if (got <= 0) {
         if (got == 0 || errno != EAGAIN)
@@ -260,7 +258,7 @@ read_greeting(struct link *link)
         return;
     }
     link->greeting[link->greeting_len] = '\0';
-    if (sscanf(link->greeting, "CONNECT %u", &port) != 1 ||
+    if (strncmp(link->greeting, "CONNECT ", strlen("CONNECT ")) != 0 ||
         send(link->fd, answer, strlen(answer), MSG_NOSIGNAL) != (ssize_t)strlen(answer)) {
         link_lost(link, "expected the line CONNECT PORT");
         return;
@@ -480,18 +478,6 @@ on_progress(evutil_socket_t fd, short what, void *arg)
     progress_show(loop->progress);
 }
 
-/* Each link takes a descriptor. */
-static void
-raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 struct loop *
 loop_new(const struct options *options)
 {
@@ -505,8 +491,7 @@ loop_new(const struct options *options)
         free(loop);
         return NULL;
     }
-    raise_descriptor_limit();
-    srand((unsigned)now_ns());
+    srandom((unsigned)now_ns());
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < 2; i++) {
         loop->signals[i] = evsignal_new(loop->base, stop_signals[i], on_stop, loop);

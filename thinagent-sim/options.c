@@ -129,23 +129,22 @@ set_mix(const char *text, double mix[CLASS_COUNT])
 
     memset(mix, 0, CLASS_COUNT * sizeof(mix[0]));
     while (*text != '\0') {
-        char name[32];
-        double weight;
-        int len = 0;
+        size_t len = strcspn(text, "=");
+        char name[32] = "";
         enum event_class cls;
+        char *end;
 
-        if (sscanf(text, "%31[a-z]=%lf%n", name, &weight, &len) != 2 || !(weight >= 0 && weight < 1e9))
+        if (len >= sizeof(name) || text[len] != '=')
             return expected;
+        memcpy(name, text, len);
         cls = event_class_by_name(name);
         if (cls == CLASS_COUNT || cls == CLASS_POWER || cls == CLASS_LIFECYCLE)
             return expected;
-        mix[cls] = weight;
-        sum += weight;
-        text += len;
-        if (*text == ',')
-            text++;
-        else if (*text != '\0')
+        mix[cls] = strtod(text + len + 1, &end);
+        if (end == text + len + 1 || (*end != ',' && *end != '\0') || !(mix[cls] >= 0 && mix[cls] < 1e9))
             return expected;
+        sum += mix[cls];
+        text = end + (*end == ',');
     }
     return sum > 0 ? NULL : expected;
 }

@@ -65,6 +65,7 @@ connection_get(struct reader *reader, const struct vsockmon_header *header)
     struct connection_key key = { le64toh(header->src_cid), le32toh(header->src_port) };
     struct connection *connection;
 
+    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): the key has no other bytes */
     HASH_FIND(hh, reader->connections, &key, sizeof(key), connection);
     if (!connection) {
         connection = must_calloc(1, sizeof(*connection));

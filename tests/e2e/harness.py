@@ -130,6 +130,16 @@ class Svm(Program):
     def delivered(self, driver=None):
         return sum(s["delivered"] for s in self.stats()["streams"] if driver in (None, s["driver"]))
 
+    def events(self, **match):
+        """What --json has printed so far, as dictionaries: the events whose fields are those of match."""
+        events = [json.loads(line) for line in list(self.lines["out"]) if line.startswith('{"kind":"event"')]
+        return [event for event in events if all(event.get(k) == v for k, v in match.items())]
+
+    def wait_events(self, count, **match):
+        """The same, when there are so many."""
+        wait_for(f"{count} events {match} at {self.address}", lambda: len(self.events(**match)) >= count)
+        return self.events(**match)
+
 
 class World:
     """A private directory, a gimuxd in it, and all that a test starts."""
@@ -157,11 +167,14 @@ class World:
     def sim(self, *args):
         return self.track(Program("thinagent-sim", *args))
 
-    def configure(self, solutions, doors=None, rest=""):
-        """Writes gimuxd.conf. solutions: {name: {option: value}} (address may be an Svm); rest: more text."""
+    def configure(self, solutions, doors=None, rest="", vms=None):
+        """Writes gimuxd.conf. solutions: {name: {option: value}} (address may be an Svm); rest: more text;
+        vms: {uuid: {option: value}}."""
         doors = {"shared": self.shared, "vmx": self.vmx} if doors is None else doors
         text = [f'pid_file = "{self.run}/pid"', f'admin = "unix:{self.admin}"', "log_level = debug", rest,
                 "doors {", *(f"    {k} = {self.value(v)}" for k, v in doors.items()), "}"]
+        for name, options in (vms or {}).items():
+            text += [f'vm "{name}" {{', *(f"    {k} = {self.value(v)}" for k, v in options.items()), "}"]
         for name, options in solutions.items():
             options = dict(options)
             if isinstance(options.get("address"), Svm):
@@ -234,6 +247,8 @@ class World:
             status = program.end()
             if program.name == "gimuxd" and running and status != 0:
                 failures.append(f"gimuxd ended with {status}:\n{program.err[-4000:]}")
+            if "Sanitizer" in program.err or "runtime error:" in program.err:
+                failures.append(f"{program.name}:\n{program.err[-8000:]}")
         subprocess.run(["rm", "-rf", str(self.run)], check=False)
         assert not failures, failures[0]
 

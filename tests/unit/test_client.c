@@ -148,7 +148,7 @@ test_positions_forget_what_ended_first(void **state)
 static void
 test_decode_is_bounded(void **state)
 {
-    static const uint8_t start[] = { 0x2a, 0xfc, 0xff, 0x3f, 0xa2, 0x01, 0xf7, 0xff, 0x3f };
+    static const uint8_t start[] = { 0x2a, 0xfb, 0xff, 0x3f, 0x92, 0x01, 0xf6, 0xff, 0x3f };
     struct decoder decoder;
     uint8_t *body = calloc(1, DELIMITED_FRAME_MAX);
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
@@ -158,11 +158,11 @@ test_decode_is_bounded(void **state)
     (void)state;
     assert_true(gimux_decoder_init(&decoder));
     /* Frame.event.dns.answers: as many empty texts as go into a frame, two bytes each. */
-    for (size_t i = 0; i < DELIMITED_FRAME_MAX; i += 2)
+    for (size_t i = sizeof(start); i < DELIMITED_FRAME_MAX; i += 2)
         body[i] = 0x2a;
     memcpy(body, start, sizeof(start));
-    assert_null(gimux_decode_frame(&decoder, body, DELIMITED_FRAME_MAX));
-    assert_true(decoder.used <= DECODE_MEMORY);
+    assert_null(gimux_decode_frame(&decoder, body, DELIMITED_FRAME_MAX - 1));
+    assert_in_range(decoder.used, DECODE_MEMORY / 8, DECODE_MEMORY); /* it was memory that ran out */
     ping.token = 7;
     frame.body_case = GIMUX__V1__FRAME__BODY_PING;
     frame.ping = &ping;

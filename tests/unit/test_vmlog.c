@@ -1013,13 +1013,17 @@ struct svm {
     struct memory memory[STREAMS];
 };
 
+/* What was appended as this sequence. */
+struct event {
+    uint8_t cls;
+    char letter;
+    uint16_t end; /* last sequence of its entry */
+};
+
 struct model {
     struct world world;
     uint64_t accepted[STREAMS];
-    struct {
-        uint8_t cls;
-        char letter;
-    } events[STREAMS][SEQUENCES];
+    struct event events[STREAMS][SEQUENCES];
     struct svm svms[SVMS];
     uint64_t random;
 };
@@ -1036,11 +1040,11 @@ static bool
 may_be_filtered(const struct model *m, const struct svm *svm, unsigned stream, uint64_t sequence)
 {
     for (unsigned i = svm->memory[stream].filter[sequence]; i <= svm->filter; i++) {
-        uint8_t cls = m->events[stream][sequence].cls;
+        const struct event *event = &m->events[stream][sequence];
 
-        if (!(svm->filters[i].class_mask & 1u << cls))
+        if (!(svm->filters[i].class_mask & 1u << event->cls))
             return true;
-        if (cls != VMLOG_GAP && !strchr(svm->filters[i].letters, m->events[stream][sequence].letter))
+        if (event->cls != VMLOG_GAP && !strchr(svm->filters[i].letters, event->letter))
             return true;
     }
     return false;
@@ -1115,6 +1119,9 @@ svm_ack(struct model *m, struct svm *svm, bool all)
             memory->position - (all ? 0 : pick(m, 4) * (memory->position - memory->durable) / 4);
         struct vmlog_progress before;
 
+        /* A driver's gap is one frame: the SVM has all of it or nothing. */
+        if (sequence < memory->position && m->events[i][sequence].cls == VMLOG_GAP)
+            sequence = m->events[i][sequence].end;
         memory->durable = sequence > memory->durable ? sequence : memory->durable;
         if (memory->next == 0 || (!all && pick(m, 3) == 0))
             continue;
@@ -1239,8 +1246,8 @@ model_append(struct model *m, const struct head *head, uint32_t count, bool beyo
 
     assert_true(last + count < SEQUENCES);
     for (uint64_t sequence = last + 1; sequence <= last + count; sequence++) {
-        m->events[head->stream][sequence].cls = head->cls;
-        m->events[head->stream][sequence].letter = head->letter;
+        m->events[head->stream][sequence] =
+            (struct event){ head->cls, head->letter, (uint16_t)(last + count) };
         for (unsigned i = 0; i < SVMS; i++)
             m->svms[i].memory[head->stream].filter[sequence] = (uint8_t)m->svms[i].filter;
     }
