@@ -4,231 +4,12 @@
 
 #include <assert.h>
 #include <confuse.h>
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "mux/log.h"
+#include "mux/option.h"
 #include "proto/event_class.h"
-
-/* ---- the table ---- */
-
-enum section { TOP, DOORS, LIMITS, VM, SOLUTION, SECTIONS };
-
-enum kind { TEXT, ADDRESS, BOOL, NUMBER, SIZE, DURATION, CHOICE, LIST };
-
-struct option {
-    enum section section;
-    const char *name;
-    enum kind kind;
-    size_t offset;
-    uint64_t min; /* TEXT: unused; ADDRESS: mask of kinds; else bounds of the value, in bytes or ms where it
-                     has such */
-    uint64_t max; /* TEXT: size of the array */
-    const char *value; /* the default, as in a file; NULL: not set */
-    const char *choices;
-    const char *help;
-};
-
-#define A(kind)          (1u << ADDRESS_##kind)
-#define KIB              UINT64_C(1024)
-#define MIB              (1024 * KIB)
-#define GIB              (1024 * MIB)
-#define HOUR             UINT64_C(3600000)
-#define AT(type, member) offsetof(struct type, member)
-
-static const struct option options[] = {
-    { TOP, "host", TEXT, AT(conf, host), 0, CONF_NAME_MAX, NULL, NULL,
-      "this host's name, told to SVMs; default: the system's" },
-    { TOP, "pid_file", TEXT, AT(conf, pid_file), 0, CONF_PATH_MAX, "/run/gimux/gimuxd.pid", NULL,
-      "where the daemon writes its process id; \"\": nowhere" },
-    { TOP, "admin", ADDRESS, AT(conf, admin), A(UNIX), 0, "unix:/run/gimux/admin.sock", NULL,
-      "the admin door: HTTP with /metrics and /v1/status, root only" },
-    { TOP, "log", CHOICE, AT(conf, syslog), 0, 0, "stderr", "stderr|syslog", "where log lines go" },
-    { TOP, "log_level", CHOICE, AT(conf, log_level), 0, 0, "info", "error|warning|info|debug",
-      "the least grave lines that are written" },
-    { TOP, "heartbeat", DURATION, AT(conf, heartbeat), 50, HOUR, "5s", NULL,
-      "drivers are asked to send something at least this often" },
-    { TOP, "silence", DURATION, AT(conf, silence), 100, HOUR, "15s", NULL,
-      "a driver silent for so long is reported lost" },
-    { TOP, "drain", DURATION, AT(conf, drain), 0, HOUR, "5s", NULL,
-      "how long SIGTERM waits for SVMs to take what is queued" },
-
-    { DOORS, "vsock", ADDRESS, AT(conf_doors, vsock), A(VSOCK), 0, NULL, NULL,
-      "AF_VSOCK port where guests connect, e.g. vsock:any:48100" },
-    { DOORS, "vm_dir", TEXT, AT(conf_doors, vm_dir), 0, CONF_PATH_MAX, NULL, NULL,
-      "directory of one socket per VM section, <uuid>.sock, for QEMU chardevs" },
-    { DOORS, "shared", ADDRESS, AT(conf_doors, shared), A(UNIX), 0, NULL, NULL,
-      "one socket for all, where the VM is whoever its hello says: for simulation" },
-    { DOORS, "vmx", ADDRESS, AT(conf_doors, vmx), A(UNIX), 0, NULL, NULL,
-      "root-only socket of the host's own source of VM lifecycle" },
-    { DOORS, "port", NUMBER, AT(conf_doors, port), 1, UINT32_MAX, "48100", NULL,
-      "vsock port of guests behind <uds_path>_<port> and CONNECT <port>" },
-    { DOORS, "unknown_cid", CHOICE, AT(conf_doors, unknown_cid), 0, 0, "reject", "reject|hello",
-      "a CID that no VM section names: reject it, or take the UUID of its hello" },
-    { DOORS, "redial", DURATION, AT(conf_doors, redial), 10, HOUR, "1s", NULL,
-      "time between attempts to connect to a VM that is dialled" },
-
-    { LIMITS, "memory", SIZE, AT(conf_limits, memory), 1 * MIB, 1024 * GIB, "256M", NULL,
-      "memory of all VM logs" },
-    { LIMITS, "vm_log", SIZE, AT(conf_limits, vm_log), 256 * KIB, 64 * GIB, "8M", NULL,
-      "memory of one VM's log" },
-    { LIMITS, "vm_window", SIZE, AT(conf_limits, vm_window), 64 * KIB, 4 * GIB, "4M", NULL,
-      "bytes of records that a driver may have unacknowledged" },
-    { LIMITS, "vms", NUMBER, AT(conf_limits, vms), 1, 65536, "1024", NULL, "VMs known at a time" },
-    { LIMITS, "connections", NUMBER, AT(conf_limits, connections), 1, 65536, "2048", NULL,
-      "driver connections at a time" },
-
-    { VM, "cid", NUMBER, AT(conf_vm, cid), 1, UINT32_MAX - 1, NULL, NULL, "the VM's vsock context id" },
-    { VM, "uds_path", TEXT, AT(conf_vm, uds_path), 0, CONF_PATH_MAX, NULL, NULL,
-      "the VMM's vsock socket (Firecracker, Cloud Hypervisor): gimuxd listens on <uds_path>_<port>" },
-    { VM, "dial", ADDRESS, AT(conf_vm, dial), A(UNIX) | A(VSOCK), 0, NULL, NULL,
-      "where gimuxd connects to the VM: a listening chardev, a CID, a VMM's vsock socket" },
-    { VM, "dial_connect", BOOL, AT(conf_vm, dial_connect), 0, 0, "false", NULL,
-      "say CONNECT <port> there first (Firecracker, Cloud Hypervisor)" },
-
-    { SOLUTION, "altitude", NUMBER, AT(conf_solution, altitude), 0, 999999, "0", NULL,
-      "order among solutions, the highest first" },
-    { SOLUTION, "address", ADDRESS, AT(conf_solution, address), A(TCP) | A(TLS), 0, NULL, NULL,
-      "where the SVM listens" },
-    { SOLUTION, "plain", BOOL, AT(conf_solution, plain), 0, 0, "false", NULL, "allow tcp: without TLS" },
-    { SOLUTION, "cert", TEXT, AT(conf_solution, cert), 0, CONF_PATH_MAX, NULL, NULL,
-      "our certificate chain, PEM" },
-    { SOLUTION, "key", TEXT, AT(conf_solution, key), 0, CONF_PATH_MAX, NULL, NULL, "its key, PEM" },
-    { SOLUTION, "ca", TEXT, AT(conf_solution, ca), 0, CONF_PATH_MAX, NULL, NULL,
-      "the CA of the SVM's certificate, PEM" },
-    { SOLUTION, "tls_name", TEXT, AT(conf_solution, tls_name), 0, CONF_PATH_MAX, NULL, NULL,
-      "name that the SVM's certificate must bear; default: the address's host" },
-    { SOLUTION, "policy", CHOICE, AT(conf_solution, policy), 0, 0, "pause", "pause|drop",
-      "when the SVM cannot keep up: pause the VM, or drop events and tell a gap" },
-    { SOLUTION, "window", SIZE, AT(conf_solution, window), 0, 4 * GIB, "0", NULL,
-      "bytes of one VM sent and not acknowledged; 0: half of vm_log, shared among the solutions" },
-    { SOLUTION, "heartbeat", DURATION, AT(conf_solution, heartbeat), 50, HOUR, "5s", NULL,
-      "something is sent at least this often; three such times of silence end the link" },
-    { SOLUTION, "redial_max", DURATION, AT(conf_solution, redial_max), 50, HOUR, "10s", NULL,
-      "longest time between attempts to connect" },
-    { SOLUTION, "classes", LIST, AT(conf_solution, classes), 0, 0, NULL, NULL,
-      "event classes: file, process, power, authentication, network, dns, lifecycle; {}: all" },
-    { SOLUTION, "vms", LIST, AT(conf_solution, vms), 0, 0, NULL, NULL, "UUIDs of VMs; {}: all" },
-    { SOLUTION, "mute", LIST, AT(conf_solution, mute), 0, 0, NULL, NULL,
-      "path prefixes of file events that are not wanted" },
-};
-#define OPTIONS (sizeof(options) / sizeof(options[0]))
-
-static const char *const section_names[] = {
-    [TOP] = "", [DOORS] = "doors", [LIMITS] = "limits", [VM] = "vm", [SOLUTION] = "solution"
-};
-
-/* ---- one value ---- */
-
-/* Reads a number with one of the suffixes ("K" or "ms", ...) that units has, in pairs of name and factor. */
-struct unit {
-    const char *suffix;
-    uint64_t factor;
-};
-
-static const char *
-parse_scaled(const char *text, const struct unit *units, const struct option *option, uint64_t *out)
-{
-    char *end;
-    unsigned long long value;
-
-    if (!isdigit((unsigned char)text[0]))
-        return "expected a number";
-    value = strtoull(text, &end, 10);
-    for (; units->suffix; units++)
-        if (strcmp(end, units->suffix) == 0)
-            break;
-    if (!units->suffix)
-        return option->kind == SIZE       ? "expected a number of bytes, or one with K, M or G"
-               : option->kind == DURATION ? "expected a time with ms, s or m, like 500ms"
-                                          : "expected a whole number";
-    if (value > UINT64_MAX / units->factor || value * units->factor < option->min ||
-        value * units->factor > option->max)
-        return "out of bounds";
-    *out = value * units->factor;
-    return NULL;
-}
-
-static const struct unit *
-units_of(enum kind kind)
-{
-    static const struct unit bytes[] = { { "", 1 }, { "K", KIB }, { "M", MIB }, { "G", GIB }, { NULL, 0 } };
-    static const struct unit times[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { NULL, 0 } };
-    static const struct unit plain[] = { { "", 1 }, { NULL, 0 } };
-
-    return kind == SIZE ? bytes : kind == DURATION ? times : plain;
-}
-
-static int
-choice_index(const char *choices, const char *text)
-{
-    size_t len = strlen(text);
-    int index = 0;
-
-    for (const char *at = choices; at; at = strchr(at, '|'), at = at ? at + 1 : NULL, index++)
-        if (strncmp(at, text, len) == 0 && (at[len] == '|' || at[len] == '\0'))
-            return index;
-    return -1;
-}
-
-static const char *
-parse_bool(const char *text, bool *out)
-{
-    *out = strcmp(text, "true") == 0 || strcmp(text, "yes") == 0;
-    return *out || strcmp(text, "false") == 0 || strcmp(text, "no") == 0 ? NULL : "expected true or false";
-}
-
-/* Reads one value into *base's member. Returns NULL or what was expected. */
-static const char *
-parse_value(const struct option *option, const char *text, void *base)
-{
-    void *member = (char *)base + option->offset;
-    const char *why = NULL;
-    uint64_t number = 0;
-    int choice;
-
-    switch (option->kind) {
-    case TEXT:
-        if (strlen(text) >= option->max)
-            return "too long";
-        strcpy(member, text);
-        break;
-    case ADDRESS:
-        why = address_parse(text, member);
-        if (!why && !(option->min & (1u << ((struct address *)member)->kind)))
-            why = option->min == A(VSOCK)  ? "expected vsock:CID:PORT"
-                  : option->min == A(UNIX) ? "expected unix:PATH"
-                  : option->min & A(TCP)   ? "expected tcp:HOST:PORT or tls:HOST:PORT"
-                                           : "expected unix:PATH or vsock:CID:PORT";
-        break;
-    case BOOL:
-        why = parse_bool(text, member);
-        break;
-    case NUMBER:
-    case SIZE:
-    case DURATION:
-        why = parse_scaled(text, units_of(option->kind), option, &number);
-        if (option->kind == SIZE)
-            *(uint64_t *)member = number;
-        else
-            *(uint32_t *)member = (uint32_t)number;
-        break;
-    case CHOICE:
-        choice = choice_index(option->choices, text);
-        if (choice < 0)
-            return "not one of the choices";
-        if (option->offset == AT(conf, syslog) && option->section == TOP)
-            *(bool *)member = choice == 1;
-        else
-            *(int *)member = choice;
-        break;
-    case LIST:
-        break;
-    }
-    return why;
-}
 
 /* ---- libconfuse: the file's grammar ---- */
 
@@ -243,43 +24,21 @@ report(cfg_t *cfg, const char *format, va_list args)
     fputc('\n', error_stream);
 }
 
-static const struct option *
-find_option(enum section section, const char *name)
-{
-    for (size_t i = 0; i < OPTIONS; i++)
-        if (options[i].section == section && strcmp(options[i].name, name) == 0)
-            return &options[i];
-    return NULL;
-}
-
-static enum section
+static enum option_section
 section_of(const cfg_t *cfg)
 {
-    enum section section = DOORS;
+    enum option_section section = SECTION_DOORS;
 
-    while (section < SECTIONS && strcmp(cfg_name((cfg_t *)cfg), section_names[section]) != 0)
+    while (section < SECTIONS && strcmp(cfg_name((cfg_t *)cfg), option_section_name(section)) != 0)
         section++;
-    return section < SECTIONS ? section : TOP;
-}
-
-/* Why one element of a list is not what the option wants, or NULL. */
-static const char *
-check_element(const struct option *option, const char *text)
-{
-    uint8_t uuid[GR_UUID_SIZE];
-
-    if (strcmp(option->name, "classes") == 0 && event_class_by_name(text) == CLASS_COUNT)
-        return "expected file, process, power, authentication, network, dns or lifecycle";
-    if (strcmp(option->name, "vms") == 0 && !gr_uuid_parse(text, uuid))
-        return "expected a UUID";
-    return NULL;
+    return section < SECTIONS ? section : SECTION_TOP;
 }
 
 /* Called by libconfuse when it has read an option, with the line it is on. */
 static int
 check_option(cfg_t *cfg, cfg_opt_t *opt)
 {
-    const struct option *option = find_option(section_of(cfg), cfg_opt_name(opt));
+    const struct option_info *option = option_find(section_of(cfg), cfg_opt_name(opt));
     union {
         struct conf conf;
         struct conf_solution solution;
@@ -291,23 +50,24 @@ check_option(cfg_t *cfg, cfg_opt_t *opt)
     assert(option);
     if (!into)
         return -1;
-    if (option->kind == LIST && count > CONF_LIST_MAX)
+    if (option->kind == KIND_LIST && count > CONF_LIST_MAX)
         why = "too many elements, at most 64";
     for (unsigned i = 0; i < count && !why; i++) {
         text = cfg_opt_getnstr(opt, i);
-        why = option->kind == LIST ? check_element(option, text) : parse_value(option, text, into);
+        why =
+            option->kind == KIND_LIST ? option_check_element(option, text) : option_parse(option, text, into);
     }
     free(into);
     if (!why)
         return 0;
-    if (option->kind == CHOICE)
+    if (option->kind == KIND_CHOICE)
         cfg_error(cfg, "%s = \"%s\": expected one of %s", option->name, text, option->choices);
     else if (strcmp(why, "out of bounds") == 0)
         cfg_error(cfg, "%s = %s: expected %llu to %llu%s", option->name, text,
                   (unsigned long long)option->min, (unsigned long long)option->max,
-                  option->kind == DURATION ? " ms"
-                  : option->kind == SIZE   ? " bytes"
-                                           : "");
+                  option->kind == KIND_DURATION ? " ms"
+                  : option->kind == KIND_SIZE   ? " bytes"
+                                                : "");
     else
         cfg_error(cfg, "%s = \"%s\": %s", option->name, text, why);
     return -1;
@@ -332,16 +92,16 @@ check_solution(cfg_t *cfg, cfg_opt_t *opt)
     const char *name = cfg_title(solution);
     const char *address = cfg_getstr(solution, "address");
     const char *plain = cfg_getstr(solution, "plain");
-    bool plain_allowed = false;
+    struct conf_solution parsed = { .plain = false };
 
     if (plain)
-        parse_bool(plain, &plain_allowed);
+        option_parse(option_find(SECTION_SOLUTION, "plain"), plain, &parsed);
     if (name[0] == '\0' || strlen(name) >= CONF_NAME_MAX || strpbrk(name, " \t\"\\="))
         cfg_error(cfg, "solution \"%s\": expected a name of 1 to 63 characters without spaces or quotes",
                   name);
     else if (!address)
         cfg_error(cfg, "solution \"%s\": expected an address", name);
-    else if (strncmp(address, "tcp:", 4) == 0 && !plain_allowed)
+    else if (strncmp(address, "tcp:", 4) == 0 && !parsed.plain)
         cfg_error(cfg, "solution \"%s\": expected a tls: address, or plain = true", name);
     else if (strncmp(address, "tls:", 4) == 0 &&
              (!cfg_getstr(solution, "cert") || !cfg_getstr(solution, "key") || !cfg_getstr(solution, "ca")))
@@ -353,30 +113,31 @@ check_solution(cfg_t *cfg, cfg_opt_t *opt)
 
 /* The options of one section, for libconfuse. */
 static void
-fill_grammar(enum section section, cfg_opt_t *out)
+fill_grammar(enum option_section section, cfg_opt_t *out)
 {
-    for (size_t i = 0; i < OPTIONS; i++) {
-        cfg_opt_t text = CFG_STR(options[i].name, NULL, CFGF_NODEFAULT);
-        cfg_opt_t list = CFG_STR_LIST(options[i].name, NULL, CFGF_NODEFAULT);
+    const struct option_info *option = NULL;
 
-        if (options[i].section != section)
-            continue;
-        *out = options[i].kind == LIST ? list : text;
+    while ((option = option_next(section, option))) {
+        cfg_opt_t text = CFG_STR(option->name, NULL, CFGF_NODEFAULT);
+        cfg_opt_t list = CFG_STR_LIST(option->name, NULL, CFGF_NODEFAULT);
+
+        *out = option->kind == KIND_LIST ? list : text;
         out->validcb = check_option;
         out++;
     }
-    if (section == TOP) {
-        static cfg_opt_t sub[SECTIONS][OPTIONS + 1];
-        static const cfg_flag_t flags[] = { [DOORS] = CFGF_NONE,
-                                            [LIMITS] = CFGF_NONE,
-                                            [VM] = CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES,
-                                            [SOLUTION] = CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES };
+    if (section == SECTION_TOP) {
+        static cfg_opt_t sub[SECTIONS][OPTIONS_MAX + 1];
+        static const cfg_flag_t flags[] = { [SECTION_DOORS] = CFGF_NONE,
+                                            [SECTION_LIMITS] = CFGF_NONE,
+                                            [SECTION_VM] = CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES,
+                                            [SECTION_SOLUTION] =
+                                                CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES };
 
-        for (enum section s = DOORS; s < SECTIONS; s++) {
-            cfg_opt_t opt = CFG_SEC(section_names[s], sub[s], flags[s]);
+        for (enum option_section s = SECTION_DOORS; s < SECTIONS; s++) {
+            cfg_opt_t opt = CFG_SEC(option_section_name(s), sub[s], flags[s]);
 
             fill_grammar(s, sub[s]);
-            opt.validcb = s == VM ? check_vm : s == SOLUTION ? check_solution : NULL;
+            opt.validcb = s == SECTION_VM ? check_vm : s == SECTION_SOLUTION ? check_solution : NULL;
             *out++ = opt;
         }
     }
@@ -385,20 +146,19 @@ fill_grammar(enum section section, cfg_opt_t *out)
 
 /* ---- from the file to the struct ---- */
 
-/* Sets every option of one section: its default, then what the file says (cfg NULL: nothing). */
+/* Sets every option of one section: its default, or what the file says. */
 static void
-take_section(enum section section, cfg_t *cfg, void *base)
+take_section(enum option_section section, cfg_t *cfg, void *base)
 {
-    for (size_t i = 0; i < OPTIONS; i++) {
-        const struct option *option = &options[i];
-        cfg_opt_t *opt = cfg && option->section == section ? cfg_getopt(cfg, option->name) : NULL;
+    const struct option_info *option = NULL;
+
+    while ((option = option_next(section, option))) {
+        cfg_opt_t *opt = cfg_getopt(cfg, option->name);
         unsigned count = opt ? cfg_opt_size(opt) : 0;
         struct conf_list *list = (void *)((char *)base + option->offset);
         const char *text = option->value;
 
-        if (option->section != section)
-            continue;
-        if (option->kind == LIST) {
+        if (option->kind == KIND_LIST) {
             for (unsigned n = 0; n < count; n++)
                 list->texts[list->count++] = strdup(cfg_opt_getnstr(opt, n));
             continue;
@@ -406,7 +166,7 @@ take_section(enum section section, cfg_t *cfg, void *base)
         if (count > 0 && cfg_opt_getnstr(opt, 0))
             text = cfg_opt_getnstr(opt, 0);
         if (text)
-            parse_value(option, text, base); /* was checked when it was read */
+            option_parse(option, text, base); /* was checked when it was read */
     }
 }
 
@@ -435,7 +195,7 @@ take_solutions(struct conf *conf, cfg_t *cfg)
         struct conf_solution *solution = &conf->solutions[conf->solution_count++];
 
         snprintf(solution->name, sizeof(solution->name), "%s", cfg_title(section));
-        take_section(SOLUTION, section, solution);
+        take_section(SECTION_SOLUTION, section, solution);
         for (unsigned n = 0; n < solution->classes.count; n++)
             solution->class_mask |= 1u << event_class_by_name(solution->classes.texts[n]);
         if (solution->class_mask == 0)
@@ -455,7 +215,7 @@ take_vms(struct conf *conf, cfg_t *cfg)
         cfg_t *section = cfg_getnsec(cfg, "vm", i);
         struct conf_vm *vm = &conf->vms[conf->vm_count];
 
-        take_section(VM, section, vm);
+        take_section(SECTION_VM, section, vm);
         gr_uuid_parse(cfg_title(section), vm->uuid);
         gr_uuid_format(vm->uuid, vm->uuid_text);
         for (unsigned n = 0; n < conf->vm_count; n++) {
@@ -492,7 +252,7 @@ check_whole(const struct conf *conf, cfg_t *cfg)
 struct conf *
 conf_load(const char *path, FILE *errors)
 {
-    cfg_opt_t grammar[OPTIONS + SECTIONS];
+    cfg_opt_t grammar[OPTIONS_MAX + SECTIONS];
     struct conf *conf = calloc(1, sizeof(*conf));
     cfg_t *cfg;
     bool good = false;
@@ -500,16 +260,16 @@ conf_load(const char *path, FILE *errors)
     if (!conf)
         return NULL;
     error_stream = errors;
-    fill_grammar(TOP, grammar);
+    fill_grammar(SECTION_TOP, grammar);
     cfg = cfg_init(grammar, CFGF_NONE);
     cfg_set_error_function(cfg, report);
     snprintf(conf->path, sizeof(conf->path), "%s", path);
     gethostname(conf->host, sizeof(conf->host) - 1);
     switch (cfg_parse(cfg, path)) {
     case CFG_SUCCESS:
-        take_section(TOP, cfg, conf);
-        take_section(DOORS, cfg_getsec(cfg, "doors"), &conf->doors);
-        take_section(LIMITS, cfg_getsec(cfg, "limits"), &conf->limits);
+        take_section(SECTION_TOP, cfg, conf);
+        take_section(SECTION_DOORS, cfg_getsec(cfg, "doors"), &conf->doors);
+        take_section(SECTION_LIMITS, cfg_getsec(cfg, "limits"), &conf->limits);
         good = take_vms(conf, cfg) && take_solutions(conf, cfg) && check_whole(conf, cfg);
         break;
     case CFG_FILE_ERROR:
@@ -549,138 +309,60 @@ conf_free(struct conf *conf)
 /* ---- printing ---- */
 
 static void
-print_quoted(const char *text, FILE *out)
+print_section(enum option_section section, const char *title, const void *base, FILE *out)
 {
-    fputc('"', out);
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
-            fputc('\\', out);
-        fputc(*text, out);
-    }
-    fputc('"', out);
-}
+    const char *indent = section == SECTION_TOP ? "" : "    ";
+    const struct option_info *option = NULL;
 
-static void
-print_value(const struct option *option, const void *base, FILE *out)
-{
-    const void *member = (const char *)base + option->offset;
-    const struct conf_list *list = member;
-    char buf[ADDRESS_TEXT_MAX];
-    const char *choice;
-    int index;
-
-    switch (option->kind) {
-    case TEXT:
-        print_quoted(member, out);
-        break;
-    case ADDRESS:
-        print_quoted(address_format(member, buf), out);
-        break;
-    case BOOL:
-        fputs(*(const bool *)member ? "true" : "false", out);
-        break;
-    case NUMBER:
-        fprintf(out, "%u", *(const uint32_t *)member);
-        break;
-    case DURATION:
-        fprintf(out, "%ums", *(const uint32_t *)member);
-        break;
-    case SIZE:
-        fprintf(out, "%llu", (unsigned long long)*(const uint64_t *)member);
-        break;
-    case CHOICE:
-        index = option->offset == AT(conf, syslog) && option->section == TOP ? *(const bool *)member
-                                                                             : *(const int *)member;
-        for (choice = option->choices; index > 0; index--)
-            choice = strchr(choice, '|') + 1;
-        fprintf(out, "%.*s", (int)strcspn(choice, "|"), choice);
-        break;
-    case LIST:
-        fputc('{', out);
-        for (unsigned i = 0; i < list->count; i++) {
-            fputs(i ? ", " : "", out);
-            print_quoted(list->texts[i], out);
-        }
-        fputc('}', out);
-        break;
-    }
-}
-
-static bool
-is_set(const struct option *option, const void *base)
-{
-    const void *member = (const char *)base + option->offset;
-
-    if (option->value)
-        return true;
-    switch (option->kind) {
-    case TEXT:
-        return *(const char *)member != '\0';
-    case ADDRESS:
-        return ((const struct address *)member)->kind != ADDRESS_NONE;
-    case LIST:
-        return ((const struct conf_list *)member)->count > 0;
-    default:
-        return *(const uint32_t *)member != 0;
-    }
-}
-
-static void
-print_section(enum section section, const char *title, const void *base, FILE *out)
-{
-    const char *indent = section == TOP ? "" : "    ";
-
-    if (section != TOP) {
-        fprintf(out, "\n%s ", section_names[section]);
+    if (section != SECTION_TOP) {
+        fprintf(out, "\n%s ", option_section_name(section));
         if (title)
-            print_quoted(title, out);
+            option_print_quoted(title, out);
         fputs(title ? " {\n" : "{\n", out);
     }
-    for (size_t i = 0; i < OPTIONS; i++) {
-        if (options[i].section != section || !is_set(&options[i], base))
+    while ((option = option_next(section, option))) {
+        if (!option_is_set(option, base))
             continue;
-        fprintf(out, "%s%s = ", indent, options[i].name);
-        print_value(&options[i], base, out);
+        fprintf(out, "%s%s = ", indent, option->name);
+        option_print(option, base, out);
         fputc('\n', out);
     }
-    if (section != TOP)
+    if (section != SECTION_TOP)
         fputs("}\n", out);
 }
 
 void
 conf_print(const struct conf *conf, FILE *out)
 {
-    print_section(TOP, NULL, conf, out);
-    print_section(DOORS, NULL, &conf->doors, out);
-    print_section(LIMITS, NULL, &conf->limits, out);
+    print_section(SECTION_TOP, NULL, conf, out);
+    print_section(SECTION_DOORS, NULL, &conf->doors, out);
+    print_section(SECTION_LIMITS, NULL, &conf->limits, out);
     for (unsigned i = 0; i < conf->vm_count; i++)
-        print_section(VM, conf->vms[i].uuid_text, &conf->vms[i], out);
+        print_section(SECTION_VM, conf->vms[i].uuid_text, &conf->vms[i], out);
     for (unsigned i = 0; i < conf->solution_count; i++)
-        print_section(SOLUTION, conf->solutions[i].name, &conf->solutions[i], out);
+        print_section(SECTION_SOLUTION, conf->solutions[i].name, &conf->solutions[i], out);
 }
 
 void
 conf_help(FILE *out)
 {
-    for (enum section section = TOP; section < SECTIONS; section++) {
-        if (section != TOP)
-            fprintf(out, "\n%s%s {\n", section_names[section],
-                    section == VM         ? " \"UUID\""
-                    : section == SOLUTION ? " \"NAME\""
-                                          : "");
-        for (size_t i = 0; i < OPTIONS; i++) {
-            const struct option *option = &options[i];
+    for (enum option_section section = SECTION_TOP; section < SECTIONS; section++) {
+        if (section != SECTION_TOP)
+            fprintf(out, "\n%s%s {\n", option_section_name(section),
+                    section == SECTION_VM         ? " \"UUID\""
+                    : section == SECTION_SOLUTION ? " \"NAME\""
+                                                  : "");
+        const struct option_info *option = NULL;
 
-            if (option->section != section)
-                continue;
-            fprintf(out, "%s%-13s %s", section == TOP ? "" : "    ", option->name, option->help);
+        while ((option = option_next(section, option))) {
+            fprintf(out, "%s%-13s %s", section == SECTION_TOP ? "" : "    ", option->name, option->help);
             if (option->choices)
                 fprintf(out, " (%s)", option->choices);
             if (option->value)
                 fprintf(out, " [%s]", option->value);
             fputc('\n', out);
         }
-        if (section != TOP)
+        if (section != SECTION_TOP)
             fputs("}\n", out);
     }
 }

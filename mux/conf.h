@@ -77,11 +77,11 @@ struct conf {
     char host[CONF_NAME_MAX]; /* this host's name, for SVMs */
     char pid_file[CONF_PATH_MAX];
     struct address admin; /* UNIX socket of the admin door */
-    bool syslog;
-    int log_level;      /* enum log_level */
-    uint32_t heartbeat; /* ms: asked of drivers */
-    uint32_t silence;   /* ms: a driver silent for so long is reported lost */
-    uint32_t drain;     /* ms: how long SIGTERM waits for SVMs */
+    int syslog;           /* 0 stderr, 1 syslog */
+    int log_level;        /* enum log_level */
+    uint32_t heartbeat;   /* ms: asked of drivers */
+    uint32_t silence;     /* ms: a driver silent for so long is reported lost */
+    uint32_t drain;       /* ms: how long SIGTERM waits for SVMs */
     struct conf_doors doors;
     struct conf_limits limits;
     unsigned vm_count;

@@ -152,7 +152,7 @@ on_reload(void *arg)
         return;
     }
     daemon->conf = conf;
-    log_setup(conf->syslog, conf->log_level);
+    log_setup(conf->syslog != 0, conf->log_level);
     daemon->guests.conf = conf;
     route_set_conf(&daemon->route, conf);
     door_list_set_conf(&daemon->doors, conf);
@@ -353,7 +353,7 @@ main(int argc, char **argv)
         perror("gimuxd: cannot become a daemon");
         return 1;
     }
-    log_setup(daemon.conf->syslog, daemon.conf->log_level);
+    log_setup(daemon.conf->syslog != 0, daemon.conf->log_level);
     raise_file_limit(daemon.conf);
     started = start(&daemon);
     if (started) {

@@ -209,6 +209,19 @@ remove_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
     pool_give(log->pool, chunk);
 }
 
+static void
+remove_all(struct vmlog *log)
+{
+    struct vmlog_chunk *next;
+
+    for (struct vmlog_chunk *chunk = log->first; chunk; chunk = next) {
+        next = chunk->next;
+        pool_give(log->pool, chunk);
+    }
+    log->first = log->last = NULL;
+    log->bytes = 0;
+}
+
 /* The sink needs the chunks from `chunk` up to `end`, which is not one of them, no more. Those that nobody
  * needs leave the list. */
 static void
@@ -237,8 +250,7 @@ release_if_settled(struct vmlog *log)
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
         if (log->cursors[sink].joined && log->cursors[sink].ack.number != log->next_number)
             return;
-    while (log->first)
-        remove_chunk(log, log->first);
+    remove_all(log);
     log->accept = end_of(log);
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
         struct vmlog_cursor *cursor = &log->cursors[sink];
@@ -279,8 +291,7 @@ vmlog_init(struct vmlog *log, struct vmlog_pool *pool)
 void
 vmlog_fini(struct vmlog *log)
 {
-    while (log->first)
-        remove_chunk(log, log->first);
+    remove_all(log);
 }
 
 /* Puts a chunk at the end of the list. Positions that had none to be in are now at its front. */
