@@ -154,22 +154,6 @@ handle_frame(struct link *link, struct gimux_bytes bytes, struct gimux_bytes bod
         gimux_link_refuse(link, "frame body %d first: expected MuxHello", (int)frame->body_case);
 }
 
-/* Something must go out often enough even when handling what came in takes long. */
-static void
-keep_alive(struct link *link, int64_t now)
-{
-    Gimux__V1__Ping ping = GIMUX__V1__PING__INIT;
-
-    if (link->state != LINK_OPEN || now - link->sent_at < link->info.heartbeat_ms / 2)
-        return;
-    gimux_stream_send_acks(link);
-    if (now - link->sent_at >= link->info.heartbeat_ms / 2) {
-        ping.token = (uint64_t)now;
-        gimux_link_send(link, GIMUX__V1__FRAME__BODY_PING, &ping);
-    }
-    gimux_link_flush(link);
-}
-
 /* Handles the whole frames that are in the buffer. Returns false when the turn is over. */
 static bool
 handle_buffered(struct link *link, unsigned *handled, int64_t until)
@@ -177,10 +161,7 @@ handle_buffered(struct link *link, unsigned *handled, int64_t until)
     struct gimux_bytes bytes, body;
 
     while (link->state != LINK_DEAD) {
-        int64_t now = gimux_now();
-
-        keep_alive(link, now);
-        if (link->client->stopping || *handled == SESSION_TURN_FRAMES || now > until)
+        if (link->client->stopping || *handled == SESSION_TURN_FRAMES || gimux_now() > until)
             return false;
         if (!gimux_link_next(link, &bytes, &body))
             return true;
@@ -214,6 +195,22 @@ gimux_session_run(struct link *link)
 }
 
 /* ---- time ---- */
+
+/* Something must go out often enough even when handling what came in takes long. */
+static void
+keep_alive(struct link *link, int64_t now)
+{
+    Gimux__V1__Ping ping = GIMUX__V1__PING__INIT;
+
+    if (link->state != LINK_OPEN || now - link->sent_at < link->info.heartbeat_ms / 2)
+        return;
+    gimux_stream_send_acks(link);
+    if (now - link->sent_at >= link->info.heartbeat_ms / 2) {
+        ping.token = (uint64_t)now;
+        gimux_link_send(link, GIMUX__V1__FRAME__BODY_PING, &ping);
+    }
+    gimux_link_flush(link);
+}
 
 void
 gimux_session_tick(struct link *link)

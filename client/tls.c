@@ -149,8 +149,7 @@ load(SSL_CTX *context, const struct gimux_client *client, char error[GIMUX_ERROR
 
     if (ok) {
         file = client->key_file;
-        ok = SSL_CTX_use_PrivateKey_file(context, file, SSL_FILETYPE_PEM) == 1 &&
-             SSL_CTX_check_private_key(context) == 1;
+        ok = SSL_CTX_use_PrivateKey_file(context, file, SSL_FILETYPE_PEM) == 1;
     }
     if (ok) {
         file = client->ca_file;

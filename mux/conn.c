@@ -475,20 +475,20 @@ conn_writev(struct conn *conn, const struct iovec *iov, int count)
 bool
 conn_write(struct conn *conn, const void *data, size_t len)
 {
+    size_t taken = 0;
+
     if (conn->state == CONN_CLOSED || conn->state == CONN_FINISHING)
         return false;
     if (conn->out_len + len > conn->limits.out) {
         conn_close(conn, "the peer does not read what it is sent");
         return false;
     }
-    if (!queue(conn, data, len))
-        return false;
-    if (conn->state == CONN_OPEN && !conn->read_to_write) {
-        if (conn->tls)
-            flush_tls(conn);
-        else
-            write_plain(conn, NULL, 0);
-    }
+    if (conn->state == CONN_OPEN && !conn->tls)
+        taken = write_plain(conn, &(struct iovec){ (void *)data, len }, 1);
+    if (taken < len && conn->state != CONN_CLOSED)
+        queue(conn, (const uint8_t *)data + taken, len - taken);
+    if (conn->state == CONN_OPEN && conn->tls && !conn->read_to_write)
+        flush_tls(conn);
     if (conn->state == CONN_CLOSED)
         return false;
     watch_for(conn);

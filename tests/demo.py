@@ -9,6 +9,7 @@ adds up. Everything is in one directory under /tmp, and that and all processes a
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -52,7 +53,8 @@ class Screen:
     def __init__(self):
         self.begin = time.monotonic()
         self.colourful = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self.printed = {}  # (svm, vm): when an event of it was last printed
+        self.due = {}  # (svm, "vm" or "live"): when an event of that may be printed again
+        self.turns = {}  # the same: how many were
         self.shown = self.events = 0
 
     def paint(self, colour, text):
@@ -62,14 +64,17 @@ class Screen:
         print(text, flush=True)
 
     def event(self, svm, vm, event):
-        """Prints one event of a VM in a while, so that the page stays readable."""
+        """Prints some of the events: of the VMs, who all do the same, in turns."""
         now = time.monotonic()
         self.events += 1
-        if now - self.printed.get((svm, vm), 0) < (0.35 if vm == "live" else 3):
+        who = "live" if vm == "live" else "vm"
+        turn = self.turns.get((svm, who), 0)
+        if now < self.due.get((svm, who), 0) or vm not in ("live", f"vm {turn % COPIES + 1}"):
             return
-        self.printed[(svm, vm)] = now
+        self.due[(svm, who)] = now + 0.4
+        self.turns[(svm, who)] = turn + 1
         self.shown += 1
-        stamp = self.paint("grey", f"{now - self.begin:5.1f} s")
+        stamp = self.paint("grey", f"{now - self.begin:4.1f} s")
         self.say(f"{stamp}  {svm:9}  {vm:4}  {describe(event)}")
 
 
@@ -79,7 +84,7 @@ def printable(text):
 
 
 def describe(event):
-    """One event in some 70 columns."""
+    """One event in some 80 columns; paths of the watched directory without what all of them begin with."""
     what = f"{event['class']} {event['activity']}"
     detail = ""
     if "file" in event:
@@ -87,11 +92,12 @@ def describe(event):
         if event["file"].get("target_path"):
             detail += " -> " + event["file"]["target_path"]
     elif "lifecycle" in event:
-        detail = f"driver {event['lifecycle']['driver']} " + event["lifecycle"].get("reason", "")
+        detail = f"driver {event['lifecycle']['driver']}  {event['lifecycle'].get('reason', '')}"
     process = event.get("actor", {}).get("process_path", "")
     if process:
         detail += f"  ({process.rsplit('/', 1)[-1]})"
-    return f"{what:19} {printable(detail)[:76]}"
+    detail = re.sub(r"/tmp/gimux-[0-9a-f]+/live/", "", detail)
+    return f"{what:19} {printable(detail)[:60]}".rstrip()
 
 
 def make_world():

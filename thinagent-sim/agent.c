@@ -1,9 +1,9 @@
 /* One driver's end of the conversation with gimuxd: what it says when, what it keeps, and what it may forget.
  *
- * Everything with a sequence is held, oldest first, until gimuxd acknowledges it. A new item is drawn from
- * the source only when all that is held was sent, and sent only when the window has room: so what is held is
- * never more than the window and one record. WELCOME makes all of it unsent, so that going on after a break
- * and sending for the first time are the same thing. */
+ * Everything with a sequence is held, oldest first, until ACK covers it. A new item is drawn from the source
+ * only when all that is held was sent, and sent only when the window has room: so what is held is never more
+ * than the window and one record. WELCOME says from where on what is held is to be sent (again): so going on
+ * after a break and sending for the first time are the same thing. */
 #include "thinagent-sim/agent.h"
 
 #include <assert.h>
@@ -223,9 +223,9 @@ agent_link_down(struct agent *agent)
 
 /* Gives the record its sequences, and keeps it. */
 static void
-hold(struct agent *agent, uint16_t type, uint64_t count, const uint8_t *data, size_t len)
+hold(struct agent *agent, uint64_t count, const uint8_t *data, size_t len)
 {
-    held_add(&agent->held, type, agent->next_sequence, count, data, len);
+    held_add(&agent->held, agent->next_sequence, count, data, len);
     if (agent->counters.first == 0)
         agent->counters.first = agent->next_sequence;
     agent->next_sequence += count;
@@ -244,13 +244,14 @@ hold_lost(struct agent *agent, uint64_t count)
     len = gr_encode(&lost, bytes, sizeof(bytes));
     assert(len > 0);
     agent->counters.lost += count;
-    hold(agent, GR_LOST, count, bytes, len);
+    hold(agent, count, bytes, len);
 }
 
 /* Everything up to the sequence is safe with gimuxd. */
 static void
-note_acked(struct agent *agent, uint64_t sequence)
+release(struct agent *agent, uint64_t sequence)
 {
+    held_release(&agent->held, sequence);
     if (sequence > agent->counters.sent) /* from an earlier run of the same boot */
         sequence = agent->counters.sent;
     if (sequence > agent->counters.acked)
@@ -283,8 +284,6 @@ take_welcome(struct agent *agent, const struct gr_welcome *welcome)
     if (welcome->next_wanted > agent->next_sequence)
         agent->next_sequence = welcome->next_wanted; /* gimuxd knows this boot from an earlier run */
     held_rewind(&agent->held, welcome->next_wanted);
-    if (welcome->next_wanted > 1)
-        note_acked(agent, welcome->next_wanted - 1);
     if (agent->welcomed)
         agent->counters.reconnects++;
     agent->welcomed = true;
@@ -299,8 +298,16 @@ take_reject(struct agent *agent, const struct gr_reject *reject)
 {
     broken(agent, "rejected (code %u): %.*s", reject->code, printable(&reject->reason),
            (const char *)reject->reason.data);
-    if (reject->code != GR_REJECT_CLONE && reject->code != GR_REJECT_LIMIT)
+    switch (reject->code) {
+    case GR_REJECT_VERSION:
+    case GR_REJECT_IDENTITY:
+    case GR_REJECT_DRIVER:
+    case GR_REJECT_UNKNOWN:
         change_state(agent, AGENT_FAILED);
+        break;
+    default: /* the others pass; so may codes of a newer gimuxd */
+        break;
+    }
     return false;
 }
 
@@ -344,8 +351,7 @@ take_record(struct agent *agent, const struct gr_record *record)
         if (record->body.ack.sequence >= agent->next_sequence)
             return broken(agent, "ACK of %" PRIu64 ", but only %" PRIu64 " were sent",
                           record->body.ack.sequence, agent->next_sequence - 1);
-        held_release(&agent->held, record->body.ack.sequence);
-        note_acked(agent, record->body.ack.sequence);
+        release(agent, record->body.ack.sequence);
         return true;
     case GR_VERDICT:
         (*(record->body.verdict.answer == 1 ? &agent->counters.allowed : &agent->counters.denied))++;
@@ -440,7 +446,7 @@ draw(struct agent *agent, int64_t now)
             keep_volumes(agent, &item);
         } else if (agent->interest & GR_KIND(item.type)) {
             agent->counters.by_class[event_class_of_record(item.type)]++;
-            hold(agent, item.type, 1, item.data, item.len);
+            hold(agent, 1, item.data, item.len);
         } else {
             agent->counters.not_wanted++;
         }

@@ -5,38 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/guest_record.h"
 #include "thinagent-sim/memory.h"
 
 #define SEQUENCE_AT 8u /* in a record */
 
-/* What it takes of the window: LOST takes nothing. */
-static uint64_t
-weight(const struct held *held)
+void
+held_add(struct held_list *list, uint64_t sequence, uint64_t count, const uint8_t *record, size_t len)
 {
-    return held->type == GR_LOST ? 0 : held->len;
-}
-
-static void
-set_sequence(struct held *held, uint64_t sequence)
-{
+    struct held *held = must_calloc(1, sizeof(*held) + len);
     uint64_t number = htole64(sequence);
 
     held->first = sequence;
-    memcpy(held->bytes + SEQUENCE_AT, &number, sizeof(number));
-}
-
-void
-held_add(struct held_list *list, uint16_t type, uint64_t sequence, uint64_t count, const uint8_t *record,
-         size_t len)
-{
-    struct held *held = must_calloc(1, sizeof(*held) + len);
-
     held->last = sequence + count - 1;
-    held->type = type;
     held->len = (uint32_t)len;
     memcpy(held->bytes, record, len);
-    set_sequence(held, sequence);
+    memcpy(held->bytes + SEQUENCE_AT, &number, sizeof(number));
     if (list->tail)
         list->tail->next = held;
     else
@@ -55,7 +38,7 @@ drop_head(struct held_list *list)
     if (list->unsent == held)
         list->unsent = held->next;
     else
-        list->outstanding -= weight(held);
+        list->outstanding -= held->len;
     list->head = held->next;
     if (!list->head)
         list->tail = NULL;
@@ -69,15 +52,25 @@ held_release(struct held_list *list, uint64_t sequence)
         drop_head(list);
 }
 
+bool
+held_mark_sent(struct held_list *list)
+{
+    struct held *held = list->unsent;
+    bool before = held->sent;
+
+    list->outstanding += held->len;
+    list->unsent = held->next;
+    held->sent = true;
+    return before;
+}
+
 void
 held_rewind(struct held_list *list, uint64_t next_wanted)
 {
-    if (next_wanted > 0)
-        held_release(list, next_wanted - 1);
-    if (list->head && list->head->first < next_wanted) /* LOST, of which the beginning is acknowledged */
-        set_sequence(list->head, next_wanted);
     list->unsent = list->head;
     list->outstanding = 0;
+    while (list->unsent && list->unsent->last < next_wanted)
+        held_mark_sent(list);
 }
 
 const struct held *
@@ -85,21 +78,9 @@ held_to_send(const struct held_list *list, uint64_t window)
 {
     const struct held *held = list->unsent;
 
-    if (held && list->outstanding > 0 && list->outstanding + weight(held) > window)
+    if (held && list->outstanding > 0 && list->outstanding + held->len > window)
         return NULL;
     return held;
-}
-
-bool
-held_mark_sent(struct held_list *list)
-{
-    struct held *held = list->unsent;
-    bool before = held->sent;
-
-    list->outstanding += weight(held);
-    list->unsent = held->next;
-    held->sent = true;
-    return before;
 }
 
 void

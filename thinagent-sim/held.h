@@ -10,31 +10,29 @@ struct held {
     struct held *next;
     uint64_t first; /* its sequence */
     uint64_t last;  /* of LOST the last one it covers; of events the same as first */
-    uint16_t type;
-    bool sent; /* over some connection */
+    bool sent;      /* over some connection */
     uint32_t len;
     uint8_t bytes[]; /* the record, with its sequence */
 };
 
-/* Zero-initialize; free with held_clear. What is before `unsent` was sent on this connection, the rest was
- * not. */
+/* Zero-initialize; free with held_clear. Up to `unsent` gimuxd has been sent everything and has received it,
+ * or will, on this connection. */
 struct held_list {
     struct held *head;
     struct held *tail;
     struct held *unsent;  /* NULL: all are sent */
-    uint64_t outstanding; /* bytes of events that were sent on this connection and are not acknowledged */
+    uint64_t outstanding; /* bytes of those before it: sent and not acknowledged */
 };
 
 /* Adds a copy of an encoded record (an event, or LOST of `count` sequences) behind all others, and writes its
  * sequence, which must be higher than all before, into the copy. */
-void held_add(struct held_list *list, uint16_t type, uint64_t sequence, uint64_t count, const uint8_t *record,
-              size_t len);
+void held_add(struct held_list *list, uint64_t sequence, uint64_t count, const uint8_t *record, size_t len);
 
 /* Forgets everything up to the sequence. */
 void held_release(struct held_list *list, uint64_t sequence);
 
-/* A new connection wants everything from `next_wanted` on: what is before that is forgotten, all else is
- * unsent. */
+/* On a new connection gimuxd wants what is from `next_wanted` on. What is before that it has received, but
+ * not made safe: it stays until it is acknowledged. */
 void held_rewind(struct held_list *list, uint64_t next_wanted);
 
 /* The next one to send, or NULL if there is none or a window of that many bytes has no room for it. One

@@ -362,11 +362,10 @@ tell_all(struct watch *watch, uint64_t mask, pid_t pid, const char *path)
     }
 }
 
+/* `info` are the event's information records, `left` bytes of them. */
 static void
-take_named(struct watch *watch, const struct fanotify_event_metadata *event)
+take_named(struct watch *watch, const struct fanotify_event_metadata *event, const uint8_t *info, size_t left)
 {
-    const uint8_t *info = (const uint8_t *)event + event->metadata_len;
-    size_t left = event->event_len - event->metadata_len;
     char paths[2][PATH_MAX]; /* the file, or from where to where it was renamed */
     bool found[2] = { false, false };
     struct change rename = {
@@ -409,31 +408,39 @@ take_plain(struct watch *watch, const struct fanotify_event_metadata *event)
 }
 
 static void
+take_event(struct watch *watch, int group, const struct fanotify_event_metadata *event, const uint8_t *bytes)
+{
+    if (event->mask & FAN_Q_OVERFLOW)
+        watch->callbacks.overflowed(watch->callbacks.arg);
+    else if (event->pid == getpid())
+        close_if_open(event->fd);
+    else if (group == watch->named)
+        take_named(watch, event, bytes + event->metadata_len, event->event_len - event->metadata_len);
+    else
+        take_plain(watch, event);
+}
+
+static void
 read_group(struct watch *watch, int group)
 {
     static const unsigned rounds = 16; /* so that what is seen is also sent */
-    union {
-        struct fanotify_event_metadata first;
-        uint8_t bytes[65536];
-    } buffer;
+    struct fanotify_event_metadata event;
+    uint8_t bytes[65536];
 
     for (unsigned i = 0; i < rounds && group >= 0; i++) {
-        const struct fanotify_event_metadata *event = &buffer.first;
-        ssize_t left = read(group, &buffer, sizeof(buffer));
+        ssize_t left = read(group, bytes, sizeof(bytes));
+        const uint8_t *at = bytes;
 
         if (left <= 0)
             return;
-        for (; FAN_EVENT_OK(event, left); event = FAN_EVENT_NEXT(event, left)) {
-            if (event->vers != FANOTIFY_METADATA_VERSION)
+        while ((size_t)left >= sizeof(event)) {
+            memcpy(&event, at, sizeof(event)); /* the kernel aligns events less than the compiler wants */
+            if (event.vers != FANOTIFY_METADATA_VERSION || event.metadata_len < sizeof(event) ||
+                event.event_len < event.metadata_len || event.event_len > (size_t)left)
                 return;
-            if (event->mask & FAN_Q_OVERFLOW)
-                watch->callbacks.overflowed(watch->callbacks.arg);
-            else if (event->pid == getpid())
-                close_if_open(event->fd);
-            else if (group == watch->named)
-                take_named(watch, event);
-            else
-                take_plain(watch, event);
+            take_event(watch, group, &event, at);
+            at += event.event_len;
+            left -= event.event_len;
         }
     }
 }

@@ -139,7 +139,8 @@ static const char usage[] =
     "  --count N          end after N events\n"
     "  --slow MS          sleep so long for every event\n"
     "  --stats FILE       write the counts there, as JSON, at the end and on SIGUSR1\n"
-    "  --capture FILE     append every frame as it came (length-delimited gimux.v1.Frame)\n";
+    "  --capture FILE     append every frame as it came (length-delimited gimux.v1.Frame)\n"
+    "SIGTERM and SIGINT end it; SIGHUP reads the certificate, key and CA files again.\n";
 
 enum option_code {
     LISTEN = 1,
@@ -319,13 +320,18 @@ static void
 take_signal(struct tail *tail, int signals)
 {
     struct signalfd_siginfo info;
+    char error[GIMUX_ERROR_MAX];
 
     if (read(signals, &info, sizeof(info)) != sizeof(info))
         return;
     if (info.ssi_signo == SIGUSR1)
         write_stats(tail);
-    else
+    else if (info.ssi_signo != SIGHUP)
         tail->done = true;
+    else if (gimux_client_reload_certificates(tail->client, error))
+        fprintf(stderr, "svm-tail: certificates read again\n");
+    else
+        fprintf(stderr, "svm-tail: certificates kept: %s\n", error);
 }
 
 /* Returns the exit status. */
@@ -360,6 +366,7 @@ open_signals(void)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }

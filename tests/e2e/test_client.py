@@ -506,11 +506,30 @@ def test_newer_connection_takes_a_stream_over_from_a_half_dead_one(pb, run_tail)
     old.event(3)  # left over in the old one: the new one will bring it
     old.send(ping=pb.Ping(token=5))
     assert old.expect("pong").token == 5
+    totals = tail.stats()["totals"]
+    assert (totals["delivered"], totals["duplicates"]) == (2, 2)
     new.event(3, stream=2)
     new.acked(3, stream=2)
-    stats, out = tail.end()
-    assert sequences(out) == [1, 2, 3]
-    assert stats["totals"]["duplicates"] == 2
+    assert sequences(tail.end()[1]) == [1, 2, 3]
+
+
+def test_no_more_is_acknowledged_than_the_connection_has_told(pb, run_tail):
+    """The former connection still brings 2 and 3 when the new one has shaken hands: on the new one, an Ack of
+    3 before it has sent 3 would be an error."""
+    tail = run_tail("--json")
+    old = Mux(pb, tail.address).shake_hands()
+    old.start()
+    old.event(1)
+    old.acked(1)
+    new = Mux(pb, tail.address).shake_hands()
+    old.event(2)
+    old.event(3)
+    old.acked(3)
+    new.start(stream=2, first=2)
+    for sequence in (2, 3):
+        new.event(sequence, stream=2)
+        new.acked(sequence, stream=2)
+    assert sequences(tail.end()[1]) == [1, 2, 3]
 
 
 def test_two_hosts_at_once(pb, run_tail):
@@ -548,12 +567,12 @@ def test_idle_strangers_do_not_keep_a_host_out(pb, run_tail):
 
 def test_ping_is_answered_and_sent(pb, run_tail):
     tail = run_tail("--quiet")
-    mux = Mux(pb, tail.address).shake_hands(heartbeat_ms=200)
+    mux = Mux(pb, tail.address).shake_hands(heartbeat_ms=1000)
     mux.send(ping=pb.Ping(token=2**64 - 1))
     assert mux.expect("pong").token == 2**64 - 1
     begin = time.monotonic()
     mux.expect("ping")
-    assert time.monotonic() - begin < 0.2
+    assert time.monotonic() - begin < 1
 
 
 def test_silent_link_is_closed_after_three_heartbeats(pb, run_tail):
@@ -656,10 +675,11 @@ def test_second_hello(pb, run_tail):
     bad_peer(pb, run_tail, lambda mux: mux.send(mux_hello=pb.MuxHello(version_max=1)), "not expected")
 
 
-def test_no_common_version(pb, run_tail):
+@pytest.mark.parametrize("low, high", [(0, 0), (2, 3)])
+def test_no_common_version(pb, run_tail, low, high):
     tail = run_tail("--quiet")
     mux = Mux(pb, tail.address)
-    mux.send(mux_hello=pb.MuxHello(version_min=2, version_max=3, heartbeat_ms=1000))
+    mux.send(mux_hello=pb.MuxHello(version_min=low, version_max=high, heartbeat_ms=1000))
     assert "no common version" in mux.ends()
 
 
@@ -672,6 +692,16 @@ def test_sequence_going_back(pb, run_tail):
         mux.start()
         mux.event(5)
         mux.event(5)
+
+    stats = bad_peer(pb, run_tail, act, "expected ascending order")
+    assert stats["totals"]["out_of_order"] == 1
+
+
+def test_gap_going_back(pb, run_tail):
+    def act(mux):
+        mux.start()
+        mux.event(5)
+        mux.gap(5, 9)
 
     stats = bad_peer(pb, run_tail, act, "expected ascending order")
     assert stats["totals"]["out_of_order"] == 1
@@ -863,7 +893,6 @@ def test_tls_plain_bytes_are_refused(pb, run_tail, pki):
     tail = run_tail("--quiet", *tls_options(pki), listen="tls:127.0.0.1:0")
     mux = Mux(pb, tail.address)
     mux.send(mux_hello=pb.MuxHello(version_min=1, version_max=1, heartbeat_ms=1000))
-    mux.sock.shutdown(socket.SHUT_WR)
     assert "tls" in tail.log("refused")
 
 
@@ -882,6 +911,27 @@ def test_tls_break_in_the_middle(pb, run_tail, pki):
     mux.event(2)
     mux.acked(2)
     assert sequences(tail.end()[1]) == [1, 2]
+
+
+def test_certificates_are_replaced_while_running(pb, run_tail, pki, tmp_path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    options = ["--cert", cert, "--key", key, "--ca", pki / "ca.pem"]
+
+    def install(name):
+        cert.write_bytes((pki / f"{name}.pem").read_bytes())
+        key.write_bytes((pki / f"{name}.key").read_bytes())
+
+    install("server-expired")
+    tail = run_tail("--quiet", *options, listen="tls:127.0.0.1:0")
+    with pytest.raises(ssl.SSLError):
+        Mux(pb, tail.address, tls_context(pki))
+    key.write_text("")
+    tail.process.send_signal(signal.SIGHUP)
+    tail.log("certificates kept")
+    install("server")
+    tail.process.send_signal(signal.SIGHUP)
+    tail.log("certificates read again")
+    Mux(pb, tail.address, tls_context(pki)).shake_hands()
 
 
 @pytest.mark.parametrize(

@@ -1061,9 +1061,9 @@ new_filter(struct model *m, struct svm *svm)
     filter = &svm->filters[++svm->filter];
     memset(filter, 0, sizeof(*filter));
     filter->class_mask = pick(m, 3) ? MASK_ALL : pick(m, 10) ? MASK_ALL & ~pick(m, 8) : pick(m, 8);
-    for (char letter = 'w'; letter <= 'z'; letter++)
+    for (const char *letter = "wxyz"; *letter; letter++)
         if (pick(m, 5))
-            filter->letters[count++] = letter;
+            filter->letters[count++] = *letter;
     svm->link.filter = (struct vmlog_filter){ filter->class_mask, wants_letter, filter->letters };
 }
 
@@ -1423,13 +1423,13 @@ test_model(void **state)
 {
     const char *seed = getenv("VMLOG_SEED");
     const char *seeds = getenv("VMLOG_SEEDS");
-    unsigned count = seeds ? (unsigned)atoi(seeds) : 12;
+    unsigned count = seeds ? (unsigned)strtoul(seeds, NULL, 10) : 12;
     struct model *m = malloc(sizeof(*m));
 
     (void)state;
     assert_non_null(m);
     if (seed)
-        run_model(m, (unsigned)atoi(seed), 6000);
+        run_model(m, (unsigned)strtoul(seed, NULL, 10), 6000);
     else
         for (unsigned i = 1; i <= count; i++)
             run_model(m, i, 6000);
