@@ -422,8 +422,6 @@ close_fd(int fd)
 void
 gimux_client_free(struct gimux_client *client)
 {
-    struct position *position, *next;
-
     if (!client)
         return;
     client->dispatching = true; /* nothing may start again from these last callbacks */
@@ -433,8 +431,7 @@ gimux_client_free(struct gimux_client *client)
             reap(client, i);
         }
     }
-    HASH_ITER(hh, client->positions.table, position, next)
-    {
+    for (struct position *position; (position = client->positions.table);) {
         if (client->callbacks.on_stream_forget)
             client->callbacks.on_stream_forget(client->user, &position->stream);
         gimux_position_remove(&client->positions, position);

@@ -25,15 +25,13 @@ send_hello(struct link *link)
     Gimux__V1__StreamPosition *list = calloc(count + 1, sizeof(*list));
     Gimux__V1__StreamPosition **pointers = calloc(count + 1, sizeof(void *));
     Gimux__V1__SvmHello hello = GIMUX__V1__SVM_HELLO__INIT;
-    struct position *position, *next;
 
     hello.version = PROTOCOL_VERSION;
     hello.name = client->name;
     hello.subscription = &client->subscription;
     hello.positions = pointers;
     if (list && pointers) {
-        HASH_ITER(hh, client->positions.table, position, next)
-        {
+        for (struct position *position = client->positions.table; position; position = position->hh.next) {
             Gimux__V1__StreamPosition *out = &list[hello.n_positions];
 
             gimux__v1__stream_position__init(out);

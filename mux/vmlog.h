@@ -26,8 +26,7 @@ struct vmlog_pool {
     size_t limit; /* bytes; vmlog_reserve refuses to go beyond */
     struct vmlog_chunk *spare_small;
     struct vmlog_chunk *spare_large;
-    size_t
-        spare; /* bytes of spare chunks; used + spare exceeds the limit only if used does, and is then used */
+    size_t spare; /* bytes of spare chunks; used + spare passes the limit only where used alone does */
 };
 
 /* How far one sink is in one stream. Sequences of the stream; 0 means none yet. */

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """The main job for some seconds, for people to watch: "make demo".
 
-Starts gimuxd, two SVMs, eight VMs that replay a recorded trace and, as root, a watcher on a directory in which something
-really happens. Prints some of the events as they arrive, and at the end a table: for each VM and SVM, what the driver has
-sent is what the SVM was delivered, plus what its subscription left out, plus what gaps name. Exits 0 only if all of that
-adds up. Everything is in one directory under /tmp, and that and all processes are gone afterwards.
+Starts gimuxd, two SVMs, eight VMs that replay a recorded trace and, as root, a watcher on a directory in which
+something really happens. Prints some of the events as they arrive, and at the end a table: for each VM and SVM, what
+the driver has sent is what the SVM was delivered, plus what its subscription left out, plus what gaps name. Exits 0
+only if all of that adds up. All files are in one directory under /tmp; that and all processes are gone afterwards.
 """
 
 import json
@@ -83,6 +83,10 @@ def printable(text):
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
+def printable_lines(text, last=20):
+    return "\n".join(printable(line) for line in text.splitlines()[-last:])
+
+
 def describe(event):
     """One event in some 80 columns; paths of the watched directory without what all of them begin with."""
     what = f"{event['class']} {event['activity']}"
@@ -127,18 +131,18 @@ def start_svms(world, screen):
 
 
 def start_live(world, screen):
-    """A watcher on a directory of its own, as one more VM. Returns it and its summary file; None where it cannot be."""
+    """A watcher on a directory, as one more VM. Returns it and its summary file, or twice None where it cannot be."""
     directory = world.directory / "live"
     directory.mkdir()
     summary = world.directory / "live.json"
     if os.geteuid() != 0:
         screen.say("live       left out: watching a directory (fanotify) needs root")
         return None, None
-    live = world.sim("live", "--watch", directory, "--vm", uuid.uuid4(), "--connect", world.shared, "--summary", summary,
-                     "--json")
+    live = world.sim("live", "--watch", directory, "--vm", uuid.uuid4(), "--connect", world.shared,
+                     "--summary", summary, "--json")
     wait_for("the watcher to watch", lambda: "watching " in live.err or live.process.poll() is not None, WAIT)
     if live.process.poll() is not None:
-        screen.say(f"live       left out: {printable(live.err.strip())}")
+        screen.say(f"live       left out: {printable_lines(live.err)}")
         return None, None
     screen.say(f"live       one more VM: files in {directory}, really touched, as fanotify sees them")
     return live, summary
@@ -174,21 +178,25 @@ class Reader:
         return bool(lines)
 
 
-def follow(until, readers, screen, names):
-    """Prints what arrives until the programs have ended."""
-    end = time.monotonic() + 3 * WAIT
-    while any(program.process.poll() is None for program in until):
-        if time.monotonic() > end:
-            raise TimeoutError(f"not ended in {3 * WAIT} s: {', '.join(p.name for p in until)}")
-        if not any([reader.take(screen, names) for reader in readers]):
-            time.sleep(0.05)
-
-
-def must_end(program, want=0):
+def must_end(program):
     """Waits for its end; anything but success is an error, with what it said."""
     status = program.wait(WAIT)
-    if status != want:
-        raise RuntimeError(f"{program.name} ended with {status}:\n{printable(program.err[-2000:])}")
+    if status != 0:
+        raise RuntimeError(f"{program.name} ended with {status}:\n{printable_lines(program.err)}")
+
+
+def follow(until, meanwhile, readers, screen, names):
+    """Prints what arrives until some programs have ended. The others must not end meanwhile."""
+    end = time.monotonic() + 2 * WAIT
+    while running := [program for program in until if program.process.poll() is None]:
+        for program in meanwhile:
+            if program.process.poll() is not None:
+                must_end(program)
+                raise RuntimeError(f"{program.name} ended too early:\n{printable_lines(program.err)}")
+        if time.monotonic() > end:
+            raise TimeoutError(f"not ended in {2 * WAIT} s: {', '.join(program.name for program in running)}")
+        if not any([reader.take(screen, names) for reader in readers]):
+            time.sleep(0.05)
 
 
 def run_job(world, svms, live, screen):
@@ -198,7 +206,7 @@ def run_job(world, svms, live, screen):
     replay = world.sim("replay", TRACE, "--copies", COPIES, "--loop", ROUNDS, "--speed", SPEED,
                        "--connect", world.shared, "--summary", world.directory / "replay.json", "--json")
     work = world.track(Program("/bin/sh", "-ec", WORK, cwd=world.directory / "live")) if live else None
-    follow([replay, work] if work else [replay], readers, screen, names)
+    follow([replay, work] if work else [replay], [world.gimuxd, *svms.values()], readers, screen, names)
     must_end(replay)
     if live:
         must_end(work)
@@ -216,7 +224,7 @@ def run_job(world, svms, live, screen):
 
 
 def add_up(names, sent, svms, all_seen):
-    """Rows of (vm, svm, sent, delivered, filtered, in gaps, whether that adds up), from the drivers' and SVMs' counts.
+    """Rows of (vm, svm, sent, delivered, filtered, in gaps, whether it adds up), by the drivers' and the SVMs' counts.
 
     What forensics was told it mutes must also be what antivirus, who gets everything, has seen there.
     """
@@ -267,7 +275,7 @@ def demo(world, screen):
         screen.say(screen.paint("green", f"All {len(rows)} rows add up."))
     else:
         screen.say(screen.paint("red", "It does not add up." if complete else "There are rows missing."))
-        screen.say("gimuxd said:\n" + "\n".join(l for l in world.gimuxd.lines["err"] if " debug " not in l))
+        screen.say(f"gimuxd said last:\n{printable_lines(world.gimuxd.err)}")
     return good
 
 

@@ -217,7 +217,7 @@ parse_number(const char *option, const char *text, uint64_t max)
 static void
 parse_classes(struct gimux_client_config *config, struct lists *lists, char *text)
 {
-    for (char *name = strtok(text, ","); name; name = strtok(NULL, ",")) {
+    for (char *rest, *name = strtok_r(text, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
         uint32_t uid = gimux_client_class_by_name(name);
 
         if (!uid || config->class_uid_count == CLASS_MAX)

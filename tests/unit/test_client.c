@@ -49,10 +49,8 @@ add(struct positions *positions, unsigned number, uint64_t first)
 static void
 empty(struct positions *positions)
 {
-    struct position *position, *next;
-
-    HASH_ITER(hh, positions->table, position, next)
-    gimux_position_remove(positions, position);
+    while (positions->table)
+        gimux_position_remove(positions, positions->table);
 }
 
 static void
