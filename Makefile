@@ -22,6 +22,7 @@ say = @printf '  %-8s %s\n' $(1) $(2);
 endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
+.SECONDARY:
 
 # The flags of the libraries, found once the packages are there.
 ifeq ($(filter help clean deps,$(MAKECMDGOALS)),)
@@ -115,7 +116,6 @@ TEST_LIBS := $(addprefix $(BUILD)/,libmux.a libsim.a libgimux_client.a libproto.
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(MUX_LIBS) $(SIM_LIBS)
-.PRECIOUS: $(BUILD)/obj/tests/unit/%.o
 
 # Unit tests run with the sanitizers, in a build of their own; end-to-end tests with the programs as they are shipped.
 SANITIZED := $(BUILD)/sanitized

@@ -36,6 +36,7 @@ static void
 set_limits(struct route *route)
 {
     route->pool.limit = route->conf->limits.memory;
+    route->pool.own = (size_t)route->conf->limits.vms * VMLOG_SMALL_CHUNK;
     route->table.limit = route->conf->limits.vms;
 }
 
@@ -197,6 +198,7 @@ relieve(struct route *route, struct vm *vm)
         if (!sink || sink->conf->policy != CONF_POLICY_DROP)
             continue;
         skipped = vmlog_skip(&vm->log, slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW);
+        mark(route, vm); /* it holds no guest back any more, even if nothing was left to skip */
         if (skipped == 0)
             continue;
         sink->skips++;

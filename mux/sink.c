@@ -316,7 +316,7 @@ tell_start(struct sink *sink, struct stream *stream)
     start.vm_uuid = stream->vm->uuid_text;
     start.driver = (Gimux__V1__Driver)stream->driver;
     start.boot_id = stream->boot_text;
-    start.first_sequence = progress->settled + 1;
+    start.first_sequence = progress->sent + 1;
     start.driver_build = stream->build;
     start.guest_os = stream->guest_os;
     frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_START;
@@ -446,13 +446,51 @@ sink_ack(struct sink *sink, struct vm_table *table, uint32_t id, uint64_t sequen
 {
     struct stream *stream = vm_stream_by_id(table, id);
 
-    if (!stream || stream->log.sinks[sink->slot].announced != sink->connection)
-        return !stream && id <= table->next_stream && id > 0; /* forgotten meanwhile: nothing of it is open */
+    if (!stream)
+        return id > 0 && id <= table->next_stream; /* forgotten meanwhile: nothing of it was open */
+    if (stream->log.sinks[sink->slot].announced != sink->connection)
+        return sequence <= stream->log.sinks[sink->slot].settled; /* it ended meanwhile */
     if (!vmlog_ack(&stream->vm->log, sink->slot, &stream->log, sequence))
         return false;
     sink->moved(sink->route, stream->vm);
     sink_activate(sink, stream->vm);
     return true;
+}
+
+static void
+tell_progress(struct sink *sink, struct stream *stream)
+{
+    struct vmlog_progress *of = &stream->log.sinks[sink->slot];
+    Gimux__V1__StreamProgress progress = GIMUX__V1__STREAM_PROGRESS__INIT;
+    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+
+    if (of->announced != sink->connection)
+        tell_start(sink, stream);
+    of->reported = of->settled;
+    if (of->sent < of->settled)
+        of->sent = of->settled; /* the SVM may acknowledge what it was told */
+    progress.stream = stream->log.id;
+    progress.sequence = of->settled;
+    progress.filtered = of->filtered;
+    frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_PROGRESS;
+    frame.stream_progress = &progress;
+    sink->ops.tell(sink->arg, &frame);
+}
+
+/* After this the SVM may forget the stream; should it go on after all, it is announced again. */
+static void
+tell_end(struct sink *sink, struct stream *stream)
+{
+    struct vmlog_progress *of = &stream->log.sinks[sink->slot];
+    Gimux__V1__StreamEnd end = GIMUX__V1__STREAM_END__INIT;
+    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+
+    end.stream = stream->log.id;
+    end.last_sequence = stream->log.last;
+    frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_END;
+    frame.stream_end = &end;
+    sink->ops.tell(sink->arg, &frame);
+    of->announced = 0;
 }
 
 void
@@ -461,22 +499,13 @@ sink_tell_progress(struct sink *sink, struct vm_table *table)
     struct stream *stream;
 
     for (stream = table->streams; stream; stream = stream->hh.next) {
-        struct vmlog_progress *of = &stream->log.sinks[sink->slot];
-        Gimux__V1__StreamProgress progress = GIMUX__V1__STREAM_PROGRESS__INIT;
-        Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+        const struct vmlog_progress *of = &stream->log.sinks[sink->slot];
 
-        if (of->settled == of->reported || !sink_wants_vm(sink, stream->vm))
+        if (!sink_wants_vm(sink, stream->vm))
             continue;
-        if (of->announced != sink->connection)
-            tell_start(sink, stream);
-        of->reported = of->settled;
-        if (of->sent < of->settled)
-            of->sent = of->settled; /* the SVM may acknowledge what it was told */
-        progress.stream = stream->log.id;
-        progress.sequence = of->settled;
-        progress.filtered = of->filtered;
-        frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_PROGRESS;
-        frame.stream_progress = &progress;
-        sink->ops.tell(sink->arg, &frame);
+        if (of->settled != of->reported)
+            tell_progress(sink, stream);
+        if (stream->ended && of->settled == stream->log.last && of->announced == sink->connection)
+            tell_end(sink, stream);
     }
 }

@@ -90,7 +90,8 @@ void sink_sent(struct sink *sink, size_t taken, struct iovec *rest);
 /* The SVM's acknowledgement. Returns false if it is for something that was never sent. */
 bool sink_ack(struct sink *sink, struct vm_table *table, uint32_t stream, uint64_t sequence);
 
-/* Tells StreamProgress for every stream that has moved since the last time. */
+/* Tells StreamProgress for every stream that has moved since the last time, and StreamEnd for those that have
+ * ended and of which the SVM has everything. */
 void sink_tell_progress(struct sink *sink, struct vm_table *table);
 
 /* Whether the solution wants anything of this VM at all. */

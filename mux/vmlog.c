@@ -53,104 +53,10 @@
 
 #include "proto/delimited.h"
 
-struct vmlog_chunk {
-    struct vmlog_chunk *next;
-    struct vmlog_chunk *prev;
-    uint64_t first_number; /* of entry 0, counted since the log began */
-    uint32_t size;         /* of the allocation, this header included */
-    uint32_t used;         /* bytes of frames */
-    uint32_t count;        /* entries */
-    uint16_t holders;      /* bit per sink */
-    uint8_t data[];        /* frames; entries from the end of the allocation downwards */
-};
-
 static_assert(VMLOG_SINKS <= 16, "sinks are bits of a uint16_t");
 static_assert(CLASS_COUNT <= VMLOG_GAP, "classes and VMLOG_GAP are bits of a uint32_t");
 
 #define BIT(sink) ((uint16_t)(1u << (sink)))
-
-static struct vmlog_entry *
-entry_at(struct vmlog_chunk *chunk, uint32_t index)
-{
-    return (struct vmlog_entry *)(void *)((uint8_t *)chunk + chunk->size) - 1 - index;
-}
-
-static size_t
-chunk_room(const struct vmlog_chunk *chunk)
-{
-    return chunk->size - sizeof(*chunk) - chunk->used - chunk->count * sizeof(struct vmlog_entry);
-}
-
-/* ---- the pool ---- */
-
-static struct vmlog_chunk **
-spare_list(struct vmlog_pool *pool, uint32_t size)
-{
-    if (size == VMLOG_SMALL_CHUNK)
-        return &pool->spare_small;
-    return size == VMLOG_LARGE_CHUNK ? &pool->spare_large : NULL;
-}
-
-static void
-drop_spares(struct vmlog_pool *pool, struct vmlog_chunk **list, size_t keep)
-{
-    while (*list && pool->spare > keep) {
-        struct vmlog_chunk *chunk = *list;
-
-        *list = chunk->next;
-        pool->spare -= chunk->size;
-        free(chunk);
-    }
-}
-
-static struct vmlog_chunk *
-pool_take(struct vmlog_pool *pool, uint32_t size)
-{
-    struct vmlog_chunk **list = spare_list(pool, size);
-    struct vmlog_chunk *chunk = list ? *list : NULL;
-
-    if (chunk) {
-        *list = chunk->next;
-        pool->spare -= size;
-    } else {
-        /* Spare chunks of the other size must not add to what the limit allows. */
-        size_t keep = pool->limit > pool->used + size ? pool->limit - pool->used - size : 0;
-
-        drop_spares(pool, &pool->spare_small, keep);
-        drop_spares(pool, &pool->spare_large, keep);
-        chunk = malloc(size);
-        if (!chunk)
-            return NULL;
-    }
-    pool->used += size;
-    memset(chunk, 0, sizeof(*chunk));
-    chunk->size = size;
-    return chunk;
-}
-
-/* A quarter of what is in use, and a little, is kept for the next burst; the rest goes back to the system. */
-static void
-pool_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk)
-{
-    struct vmlog_chunk **list = spare_list(pool, chunk->size);
-
-    pool->used -= chunk->size;
-    if (list && pool->spare + chunk->size <= pool->used / 4 + 16 * VMLOG_LARGE_CHUNK &&
-        pool->used + pool->spare + chunk->size <= pool->limit) {
-        chunk->next = *list;
-        *list = chunk;
-        pool->spare += chunk->size;
-    } else {
-        free(chunk);
-    }
-}
-
-void
-vmlog_pool_fini(struct vmlog_pool *pool)
-{
-    drop_spares(pool, &pool->spare_small, 0);
-    drop_spares(pool, &pool->spare_large, 0);
-}
 
 /* ---- positions ---- */
 
@@ -167,7 +73,7 @@ look(struct vmlog_position *at, uint16_t held)
         while (held && !(chunk->holders & held) && chunk->next);
         *at = (struct vmlog_position){ chunk, 0, chunk->first_number };
     }
-    return chunk && at->index < chunk->count ? entry_at(chunk, at->index) : NULL;
+    return chunk && at->index < chunk->count ? vmlog_chunk_entry(chunk, at->index) : NULL;
 }
 
 static void
@@ -180,9 +86,9 @@ pass(struct vmlog_position *at)
 static uint8_t *
 frame_at(const struct vmlog_position *at, size_t *len)
 {
-    uint32_t start = at->index == 0 ? 0 : entry_at(at->chunk, at->index - 1)->end;
+    uint32_t start = at->index == 0 ? 0 : vmlog_chunk_entry(at->chunk, at->index - 1)->end;
 
-    *len = entry_at(at->chunk, at->index)->end - start;
+    *len = vmlog_chunk_entry(at->chunk, at->index)->end - start;
     return at->chunk->data + start;
 }
 
@@ -206,7 +112,7 @@ remove_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
     else
         log->last = chunk->prev;
     log->bytes -= chunk->size;
-    pool_give(log->pool, chunk);
+    vmlog_chunk_give(log->pool, chunk);
 }
 
 static void
@@ -216,7 +122,7 @@ remove_all(struct vmlog *log)
 
     for (struct vmlog_chunk *chunk = log->first; chunk; chunk = next) {
         next = chunk->next;
-        pool_give(log->pool, chunk);
+        vmlog_chunk_give(log->pool, chunk);
     }
     log->first = log->last = NULL;
     log->bytes = 0;
@@ -330,17 +236,20 @@ vmlog_reserve(struct vmlog *log, size_t len, bool beyond)
     size_t need = sizeof(*chunk) + len + sizeof(struct vmlog_entry);
     size_t align = alignof(struct vmlog_entry) - 1;
     uint32_t size = log->first ? VMLOG_LARGE_CHUNK : VMLOG_SMALL_CHUNK;
+    size_t limit = log->pool->limit;
 
     assert(len <= DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX);
-    if (chunk && chunk_room(chunk) >= len + sizeof(struct vmlog_entry))
+    if (chunk && vmlog_chunk_room(chunk) >= len + sizeof(struct vmlog_entry))
         return chunk->data + chunk->used;
     if (need > size)
         size = need > VMLOG_LARGE_CHUNK ? (uint32_t)((need + align) & ~align) : VMLOG_LARGE_CHUNK;
-    if (beyond && need <= VMLOG_SMALL_CHUNK && log->pool->used + size > log->pool->limit)
+    if (beyond && need <= VMLOG_SMALL_CHUNK && log->pool->used + size > limit) {
         size = VMLOG_SMALL_CHUNK;
-    else if (log->pool->used + size > log->pool->limit)
+        limit += log->pool->own;
+    }
+    if (log->pool->used + size > limit)
         return NULL;
-    chunk = pool_take(log->pool, size);
+    chunk = vmlog_chunk_take(log->pool, size);
     if (!chunk)
         return NULL;
     add_chunk(log, chunk);
@@ -351,10 +260,10 @@ void
 vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry)
 {
     struct vmlog_chunk *chunk = log->last;
-    struct vmlog_entry *slot = entry_at(chunk, chunk->count);
+    struct vmlog_entry *slot = vmlog_chunk_entry(chunk, chunk->count);
     struct vmlog_stream *stream = entry->stream;
 
-    assert(chunk_room(chunk) >= entry->end + sizeof(*entry));
+    assert(vmlog_chunk_room(chunk) >= entry->end + sizeof(*entry));
     assert(entry->count > 0 && entry->sequence == stream->last + entry->count);
     *slot = *entry;
     slot->sent = 0;

@@ -10,24 +10,14 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "mux/vmlog_chunk.h"
 #include "proto/event_class.h"
 
-#define VMLOG_SINKS       16u    /* sinks are slots 0 .. VMLOG_SINKS-1 */
-#define VMLOG_SMALL_CHUNK 4096u  /* bytes: the first chunk of a log that was empty */
-#define VMLOG_LARGE_CHUNK 65536u /* bytes: the others; a longer frame gets a chunk of its own size */
+#define VMLOG_SINKS 16u /* sinks are slots 0 .. VMLOG_SINKS-1 */
 
 /* An entry's class when it is a gap that the driver told of: every sink gets it. In masks: 1u << VMLOG_GAP.
  */
 #define VMLOG_GAP 31u
-
-/* The memory of all logs of the process: what is in use, its limit, and chunks kept for the next use. */
-struct vmlog_pool {
-    size_t used;  /* bytes of chunks in logs */
-    size_t limit; /* bytes; vmlog_reserve refuses to go beyond */
-    struct vmlog_chunk *spare_small;
-    struct vmlog_chunk *spare_large;
-    size_t spare; /* bytes of spare chunks; used + spare passes the limit only where used alone does */
-};
 
 /* How far one sink is in one stream. Sequences of the stream; 0 means none yet. */
 struct vmlog_progress {
@@ -56,20 +46,6 @@ struct vmlog_stream {
     uint64_t accepted;         /* up to here every sink has settled */
     uint64_t unaccepted_bytes; /* of records, appended and not accepted */
     struct vmlog_progress sinks[VMLOG_SINKS];
-};
-
-/* One frame in a log. */
-struct vmlog_entry {
-    struct vmlog_stream *stream;
-    uint64_t sequence;     /* its last sequence */
-    uint32_t count;        /* sequences that it stands for: 1, or the length of a driver's gap */
-    uint32_t end;          /* offset in the chunk behind its last byte */
-    uint32_t record_bytes; /* of the guest's record */
-    uint32_t key;          /* offset in the frame of what filters look at, below */
-    uint16_t key_len;      /* 0: nothing to look at */
-    uint16_t sent;         /* bit per sink: the sink gets it */
-    uint16_t done;         /* bit per sink: it is counted already and not sent: given up, or the SVM had it */
-    uint8_t cls;           /* enum event_class, or VMLOG_GAP */
 };
 
 /* What a sink wants. `wants` may be NULL: then the mask decides alone. Else it is asked for entries in the
@@ -114,9 +90,6 @@ void vmlog_init(struct vmlog *log, struct vmlog_pool *pool);
 
 /* Gives every chunk back to the pool. Streams must not be used with the log any more. */
 void vmlog_fini(struct vmlog *log);
-
-/* Frees the pool's spare chunks. */
-void vmlog_pool_fini(struct vmlog_pool *pool);
 
 /* Room for a frame of `len` bytes at the end of the log, or NULL if the pool's limit would be passed (or
  * memory is out). At most DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX bytes. `beyond`: a small frame of

@@ -6,6 +6,7 @@ connection. Nothing here answers by itself: a PING is answered by who waits in `
 
 import socket
 import struct
+import time
 import uuid
 
 HELLO, WELCOME, REJECT, ACK, VERDICT, FILE_READ, FILE_DATA = range(1, 8)
@@ -24,9 +25,9 @@ def uuid_bytes(text):
     return uuid.UUID(text).bytes
 
 
-def record(kind, body=b"", sequence=0, time=0, flags=0, size=None):
+def record(kind, body=b"", sequence=0, at=0, flags=0, size=None):
     """A record; `size` is what its header says if that is a lie."""
-    return HEADER.pack(HEADER.size + len(body) if size is None else size, kind, flags, sequence, time) + body
+    return HEADER.pack(HEADER.size + len(body) if size is None else size, kind, flags, sequence, at) + body
 
 
 def with_texts(fixed, *texts, wide=False):
@@ -44,10 +45,10 @@ def hello(vm, boot, driver=LINUX, first_held=1, versions=(1, 1), magic=MAGIC, bu
     return record(HELLO, with_texts(fixed, build, guest_os, wide=is_wide(driver)) + more)
 
 
-def file(sequence, path, op=1, target="", process="", user_name="", user_id="", wide=False, result=1, time=0, more=b""):
+def file(sequence, path, op=1, target="", process="", user_name="", user_id="", wide=False, result=1, at=0, more=b""):
     fixed = struct.pack("<HHIIIQQIIII", op, 0, 0, 1, 1, 0, 0, result, 0, 0, 0)
     texts = with_texts(fixed, path, target, process, user_name, user_id, wide=wide)
-    return record(FILE, texts + more, sequence, time)
+    return record(FILE, texts + more, sequence, at)
 
 
 def process(sequence, image, op=1, command_line="", parent_image="", user_name="", user_id="", wide=False):
@@ -183,9 +184,11 @@ class Driver:
 
     def expect(self, kind):
         """The next record of that type. PINGs are answered; others that come at any time are passed over."""
+        end = time.monotonic() + DEADLINE
         while True:
             found = self.receive()
             assert found is not None, f"the connection ended, expected a record of type {kind:#x}"
+            assert time.monotonic() < end, f"not within {DEADLINE} s: a record of type {kind:#x}"
             if found.type == kind:
                 return found
             if found.type == PING:
@@ -194,13 +197,15 @@ class Driver:
 
     def expect_ack(self, sequence):
         """Waits until everything up to that sequence is acknowledged."""
-        while self.expect(ACK).sequence < sequence:
-            pass
+        while (found := self.expect(ACK).sequence) < sequence:
+            assert found <= self.sent
 
     def expect_end(self):
         """Reads to the end of the connection; returns the records before it, pings and such left out."""
         records = []
+        end = time.monotonic() + DEADLINE
         while (found := self.receive()) is not None:
+            assert time.monotonic() < end, f"not within {DEADLINE} s: the end of the connection"
             if found.type not in (PING, ACK, INTEREST):
                 records.append(found)
         return records

@@ -65,6 +65,7 @@ world_open(struct world *world, size_t limit, unsigned streams)
 {
     memset(world, 0, sizeof(*world));
     world->pool.limit = limit;
+    world->pool.own = 256 * VMLOG_SMALL_CHUNK;
     world->count = streams;
     for (unsigned i = 0; i < STREAMS; i++)
         world->streams[i].id = i;

@@ -1,0 +1,75 @@
+/* Chunks of VM logs: a run of frames with the entries that describe them, and the pool that chunks come from.
+ */
+#include "mux/vmlog_chunk.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct vmlog_chunk **
+spare_list(struct vmlog_pool *pool, uint32_t size)
+{
+    if (size == VMLOG_SMALL_CHUNK)
+        return &pool->spare_small;
+    return size == VMLOG_LARGE_CHUNK ? &pool->spare_large : NULL;
+}
+
+static void
+drop_spares(struct vmlog_pool *pool, struct vmlog_chunk **list, size_t keep)
+{
+    while (*list && pool->spare > keep) {
+        struct vmlog_chunk *chunk = *list;
+
+        *list = chunk->next;
+        pool->spare -= chunk->size;
+        free(chunk);
+    }
+}
+
+struct vmlog_chunk *
+vmlog_chunk_take(struct vmlog_pool *pool, uint32_t size)
+{
+    struct vmlog_chunk **list = spare_list(pool, size);
+    struct vmlog_chunk *chunk = list ? *list : NULL;
+
+    if (chunk) {
+        *list = chunk->next;
+        pool->spare -= size;
+    } else {
+        /* Spare chunks of the other size must not add to what the limit allows. */
+        size_t keep = pool->limit > pool->used + size ? pool->limit - pool->used - size : 0;
+
+        drop_spares(pool, &pool->spare_small, keep);
+        drop_spares(pool, &pool->spare_large, keep);
+        chunk = malloc(size);
+        if (!chunk)
+            return NULL;
+    }
+    pool->used += size;
+    memset(chunk, 0, sizeof(*chunk));
+    chunk->size = size;
+    return chunk;
+}
+
+/* A quarter of what is in use, and a little, is kept for the next burst; the rest goes back to the system. */
+void
+vmlog_chunk_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk)
+{
+    struct vmlog_chunk **list = spare_list(pool, chunk->size);
+
+    pool->used -= chunk->size;
+    if (list && pool->spare + chunk->size <= pool->used / 4 + 16 * VMLOG_LARGE_CHUNK &&
+        pool->used + pool->spare + chunk->size <= pool->limit) {
+        chunk->next = *list;
+        *list = chunk;
+        pool->spare += chunk->size;
+    } else {
+        free(chunk);
+    }
+}
+
+void
+vmlog_pool_fini(struct vmlog_pool *pool)
+{
+    drop_spares(pool, &pool->spare_small, 0);
+    drop_spares(pool, &pool->spare_large, 0);
+}

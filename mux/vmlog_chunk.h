@@ -1,0 +1,74 @@
+/* Chunks of VM logs: a run of frames with the entries that describe them, and the pool that chunks come from.
+ */
+#ifndef GIMUX_VMLOG_CHUNK_H
+#define GIMUX_VMLOG_CHUNK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VMLOG_SMALL_CHUNK 4096u  /* bytes: the first chunk of a log that was empty */
+#define VMLOG_LARGE_CHUNK 65536u /* bytes: the others; a longer frame gets a chunk of its own size */
+
+struct vmlog_stream;
+
+/* One frame in a log. */
+struct vmlog_entry {
+    struct vmlog_stream *stream;
+    uint64_t sequence;     /* its last sequence */
+    uint32_t count;        /* sequences that it stands for: 1, or the length of a driver's gap */
+    uint32_t end;          /* offset in the chunk behind its last byte */
+    uint32_t record_bytes; /* of the guest's record */
+    uint32_t key;          /* offset in the frame of what filters look at, below */
+    uint16_t key_len;      /* 0: nothing to look at */
+    uint16_t sent;         /* bit per sink: the sink gets it */
+    uint16_t done;         /* bit per sink: it is counted already and not sent: given up, or the SVM had it */
+    uint8_t cls;           /* enum event_class, or VMLOG_GAP */
+};
+
+/* One allocation. Frames grow from its front, entries from its end. */
+struct vmlog_chunk {
+    struct vmlog_chunk *next;
+    struct vmlog_chunk *prev;
+    uint64_t first_number; /* of entry 0, counted since the log began */
+    uint32_t size;         /* of the allocation, this header included */
+    uint32_t used;         /* bytes of frames */
+    uint32_t count;        /* entries */
+    uint16_t holders;      /* bit per sink */
+    uint8_t data[];        /* frames; entries from the end of the allocation downwards */
+};
+
+/* The memory of all logs of the process: what is in use, its limit, and chunks kept for the next use. */
+struct vmlog_pool {
+    size_t used;  /* bytes of chunks in logs */
+    size_t limit; /* bytes; vmlog_reserve refuses to go beyond */
+    size_t own;   /* bytes beyond the limit, for small frames of gimuxd's own */
+    struct vmlog_chunk *spare_small;
+    struct vmlog_chunk *spare_large;
+    size_t spare; /* bytes of spare chunks; used + spare passes the limit only where used alone does */
+};
+
+/* Takes a chunk of `size` bytes, header and entries included, from the spare ones or from the system; zeroed
+ * up to its data. The caller has compared the limit. NULL if out of memory. */
+struct vmlog_chunk *vmlog_chunk_take(struct vmlog_pool *pool, uint32_t size);
+
+/* Gives a chunk back: to the spare ones, if they are few, or to the system. */
+void vmlog_chunk_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk);
+
+/* Frees the spare chunks. */
+void vmlog_pool_fini(struct vmlog_pool *pool);
+
+static inline struct vmlog_entry *
+vmlog_chunk_entry(struct vmlog_chunk *chunk, uint32_t index)
+{
+    return (struct vmlog_entry *)(void *)((uint8_t *)chunk + chunk->size) - 1 - index;
+}
+
+/* Bytes free for one more frame and its entry. */
+static inline size_t
+vmlog_chunk_room(const struct vmlog_chunk *chunk)
+{
+    return chunk->size - sizeof(*chunk) - chunk->used - chunk->count * sizeof(struct vmlog_entry);
+}
+
+#endif
