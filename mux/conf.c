@@ -6,6 +6,7 @@
 #include <confuse.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mux/option.h"
@@ -13,13 +14,13 @@
 
 /* ---- libconfuse: the file's grammar ---- */
 
-static FILE *error_stream; /* of the conf_load that is running */
+static FILE *error_stream;     /* of the conf_load that is running */
+static const char *error_path; /* and its file, which libconfuse does not tell of all sections */
 
 static void
 report(cfg_t *cfg, const char *format, va_list args)
 {
-    fprintf(error_stream, "%s:%d: ", cfg && cfg->filename ? cfg->filename : "configuration",
-            cfg ? cfg->line : 0);
+    fprintf(error_stream, "%s:%d: ", error_path, cfg ? cfg->line : 0);
     vfprintf(error_stream, format, args);
     fputc('\n', error_stream);
 }
@@ -205,6 +206,19 @@ take_solutions(struct conf *conf, cfg_t *cfg)
     return true;
 }
 
+/* Two VMs at one place: a driver that comes by it could be either. Returns what they share, or NULL. */
+static const char *
+same_place(const struct conf_vm *a, const struct conf_vm *b)
+{
+    if (a->cid != 0 && a->cid == b->cid)
+        return "cid";
+    if (a->uds_path[0] && strcmp(a->uds_path, b->uds_path) == 0)
+        return "uds_path";
+    if (a->dial.kind != ADDRESS_NONE && memcmp(&a->dial, &b->dial, sizeof(a->dial)) == 0)
+        return "dial";
+    return NULL;
+}
+
 static bool
 take_vms(struct conf *conf, cfg_t *cfg)
 {
@@ -219,8 +233,10 @@ take_vms(struct conf *conf, cfg_t *cfg)
         gr_uuid_parse(cfg_title(section), vm->uuid);
         gr_uuid_format(vm->uuid, vm->uuid_text);
         for (unsigned n = 0; n < conf->vm_count; n++) {
-            if (vm->cid != 0 && vm->cid == conf->vms[n].cid) {
-                cfg_error(cfg, "vm \"%s\": cid %u is that of vm \"%s\" already", vm->uuid_text, vm->cid,
+            const char *shared = same_place(vm, &conf->vms[n]);
+
+            if (shared) {
+                cfg_error(cfg, "vm \"%s\": %s is that of vm \"%s\" already", vm->uuid_text, shared,
                           conf->vms[n].uuid_text);
                 return false;
             }
@@ -253,13 +269,20 @@ struct conf *
 conf_load(const char *path, FILE *errors)
 {
     cfg_opt_t grammar[OPTIONS_MAX + SECTIONS];
-    struct conf *conf = calloc(1, sizeof(*conf));
+    struct conf *conf;
     cfg_t *cfg;
+    struct stat info;
     bool good = false;
 
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) { /* flex ends the process */
+        fprintf(errors, "%s: is a directory, expected a file\n", path);
+        return NULL;
+    }
+    conf = calloc(1, sizeof(*conf));
     if (!conf)
         return NULL;
     error_stream = errors;
+    error_path = path;
     fill_grammar(SECTION_TOP, grammar);
     cfg = cfg_init(grammar, CFGF_NONE);
     cfg_set_error_function(cfg, report);

@@ -30,7 +30,7 @@ struct guest {
     enum guest_state state;
     struct stream *stream;      /* from HELLO on, until it is closed or taken by another session */
     struct volume_map *volumes; /* of a Windows driver, once it has told them */
-    uint64_t heard;             /* loop_now of the last byte */
+    uint64_t heard;             /* loop_now of the last byte; while greeting, of the connection */
     uint64_t spoke;             /* and of the last record that we sent */
     uint64_t acked;             /* last sequence that was acknowledged */
     void (*gone)(void *arg);
@@ -231,10 +231,14 @@ on_hello(struct guest *guest, const struct gr_record *record)
     }
     assert(guest->stream);
     set_state(guest, GUEST_ACTIVE);
+    guest->heard = loop_now();
+    guest->acked = 0; /* a second HELLO is another stream, whose volumes have not been told */
+    free(guest->volumes), guest->volumes = NULL;
     about = who(guest);
     log_info(&about, "connected by %s: build %s, %s, boot %s, from sequence %llu", guest->door.name, build,
              guest_os, guest->stream->boot_text, (unsigned long long)guest->stream->log.last + 1);
     welcome(guest);
+    on_accepted(guest);
 }
 
 /* ---- records ---- */
@@ -324,6 +328,8 @@ on_record(struct guest *guest, const struct gr_record *record)
 static void
 heard(struct guest *guest)
 {
+    if (guest->state == GUEST_GREETING)
+        return; /* a HELLO that comes byte by byte does not hold the connection open */
     guest->heard = loop_now();
     if (guest->state == GUEST_SILENT) {
         struct log_who about = who(guest);

@@ -44,7 +44,8 @@ uint64_t
 route_memory_bound(const struct conf *conf)
 {
     uint64_t guest = GR_MAX_RECORD + CONN_READ_SIZE + GUEST_OUT_MAX;
-    uint64_t solution = 4 * DELIMITED_FRAME_MAX; /* a frame in, frames of its own out, both while they grow */
+    uint64_t solution =
+        8 * DELIMITED_FRAME_MAX; /* a frame in and unpacked, frames of its own out while they grow */
 
     return conf->limits.memory + conf->limits.connections * guest +
            conf->limits.vms * (uint64_t)VMLOG_SMALL_CHUNK + CONF_SOLUTIONS_MAX * solution;

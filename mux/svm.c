@@ -15,6 +15,7 @@
 #include <sys/random.h>
 
 #include "mux/conn.h"
+#include "mux/frame.h"
 #include "mux/log.h"
 #include "mux/stats.h"
 #include "proto/delimited.h"
@@ -23,7 +24,6 @@
 #define BATCH_BYTES    ((size_t)256 * 1024)
 #define BATCH_PIECES   64
 #define SILENT_BEATS   3
-#define CONTROL_MAX    4096 /* bytes of a frame of one SVM's own */
 #define LAST_ERROR_MAX 600
 
 struct svm {
@@ -113,15 +113,11 @@ static void
 tell(void *arg, const Gimux__V1__Frame *frame)
 {
     struct svm *svm = arg;
-    uint8_t buf[CONTROL_MAX];
-    size_t body = gimux__v1__frame__get_packed_size(frame);
-    size_t prefix;
+    uint8_t buf[FRAME_OWN_MAX];
+    size_t len = frame_pack(frame, buf, sizeof(buf));
 
-    if (body > sizeof(buf) - DELIMITED_PREFIX_MAX)
-        return; /* no frame of ours is so long */
-    prefix = delimited_put_prefix(buf, body);
-    gimux__v1__frame__pack(frame, buf + prefix);
-    conn_write(svm->conn, buf, prefix + body);
+    if (len > 0)
+        conn_write(svm->conn, buf, len);
 }
 
 /* Sends what the logs have, until the socket takes no more. */
@@ -193,6 +189,15 @@ on_ack(struct svm *svm, const Gimux__V1__Ack *ack)
 }
 
 static void
+on_bye(struct svm *svm, const Gimux__V1__Bye *bye)
+{
+    char reason[LAST_ERROR_MAX];
+
+    snprintf(reason, sizeof(reason), "the SVM said Bye: %.400s", bye->reason);
+    conn_close(svm->conn, reason);
+}
+
+static void
 on_frame(struct svm *svm, Gimux__V1__Frame *frame)
 {
     Gimux__V1__Frame answer = GIMUX__V1__FRAME__INIT;
@@ -201,6 +206,8 @@ on_frame(struct svm *svm, Gimux__V1__Frame *frame)
     if (svm->state == SVM_GREETING) {
         if (frame->body_case == GIMUX__V1__FRAME__BODY_SVM_HELLO)
             on_hello(svm, frame);
+        else if (frame->body_case == GIMUX__V1__FRAME__BODY_BYE)
+            on_bye(svm, frame->bye);
         else
             protocol_error(svm, "frame %d, expected SvmHello first", (int)frame->body_case);
         return;
@@ -219,7 +226,7 @@ on_frame(struct svm *svm, Gimux__V1__Frame *frame)
     case GIMUX__V1__FRAME__BODY__NOT_SET: /* of a newer version */
         break;
     case GIMUX__V1__FRAME__BODY_BYE:
-        conn_close(svm->conn, "the SVM said BYE");
+        on_bye(svm, frame->bye);
         break;
     default:
         protocol_error(svm, "frame %d, expected one that SVMs send", (int)frame->body_case);
@@ -250,9 +257,10 @@ on_data(void *arg, const uint8_t *buf, size_t len)
             break;
         }
         used = (size_t)(body - buf) + body_len;
-        frame = gimux__v1__frame__unpack(NULL, body_len, body);
+        frame = frame_unpack(body, body_len);
         if (!frame) {
-            protocol_error(svm, "a frame of %zu bytes that is no gimux.v1.Frame", body_len);
+            protocol_error(svm, "a frame of %zu bytes that is no gimux.v1.Frame, or too large in memory",
+                           body_len);
             return used;
         }
         on_frame(svm, frame);
