@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "client/client.h"
+#include "client/context.h"
 
 /* Copies all but `listen` into the client (zero-initialized). Returns false and says in error what is out of
  * bounds; gimux_config_free frees what was copied in either case. */

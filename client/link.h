@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "client/client.h"
+#include "client/context.h"
 #include "client/tls.h"
 
 #define LINK_HELLO_MAX   ((size_t)64 << 10) /* largest frame before the handshake is done, bytes */

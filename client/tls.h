@@ -5,7 +5,7 @@
 #include <openssl/ssl.h>
 #include <stddef.h>
 
-#include "client/client.h"
+#include "client/context.h"
 
 #define TLS_TEXT_MAX 256 /* room for what tls functions say, NUL included */
 

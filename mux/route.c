@@ -6,11 +6,15 @@
  * (route_ack); what thereby every sink has settled is stream->log.accepted, and at the end of the turn the
  * guests are told, once each.
  *
- * Who may read on. A VM is full when its log has reached limits.vm_log, or all logs together limits.memory. A
- * full VM, or one whose driver has half its window unacknowledged, first makes the sinks with policy drop
- * give up what they were not sent (vmlog_skip), so that they hold nobody back; if it is still full, its
- * guests are paused. They are resumed when a quarter of the limit is free again. So a sink with policy pause
- * reaches back to the guest's own sockets, for the VMs that are full and no others.
+ * Who may read on. A VM is full when its log has reached limits.vm_log, or all logs together limits.memory.
+ * The guests of a full VM are paused, and resumed when a quarter of the limit is free again. So a sink with
+ * policy pause reaches back to the guest's own sockets, for the VMs that are full and no others.
+ *
+ * A sink with policy drop does not. At the end of the turn, when every sink was sent what it takes, the sink
+ * with policy drop that is the furthest behind in a VM that is strained (full, or a driver has half its
+ * window unacknowledged) gives up what it was not sent (vmlog_skip). But only if no sink with policy pause is
+ * as far behind: then it would lose events, and free nothing. When memory is full, the VMs with the longest
+ * logs are relieved so, whoever was reading.
  *
  * Invariants: a VM is in the list `paused` exactly while vm->paused; a record is consumed from a guest's
  * connection only when route_publish has returned true; per VM, every sink in a slot has joined its log. */
@@ -98,10 +102,15 @@ wake(struct route *route, struct sink *sink)
 }
 
 static bool
+is_pool_full(const struct route *route)
+{
+    return route->pool.used + VMLOG_LARGE_CHUNK > route->pool.limit;
+}
+
+static bool
 is_full(const struct route *route, const struct vm *vm)
 {
-    return vm->log.bytes >= route->conf->limits.vm_log ||
-           route->pool.used + VMLOG_LARGE_CHUNK > route->pool.limit;
+    return vm->log.bytes >= route->conf->limits.vm_log || is_pool_full(route);
 }
 
 static bool
@@ -120,6 +129,7 @@ pause_vm(struct route *route, struct vm *vm)
         return;
     vm->paused = true;
     stats.guest_pauses_total++;
+    mark(route, vm);
     LIST_INSERT_HEAD(&route->paused, vm, in_paused);
     log_debug(&(struct log_who){ .vm = vm->uuid_text }, "paused: its log holds %zu bytes", vm->log.bytes);
     LIST_FOREACH(stream, &vm->streams, of_vm)
@@ -168,10 +178,89 @@ tell_accepted(struct route *route)
     }
 }
 
+/* ---- giving up ---- */
+
+/* The sink that may give up something in this VM's log, and thereby free something: or NULL. */
+static struct sink *
+furthest_behind(const struct route *route, const struct vm *vm)
+{
+    struct sink *found = NULL;
+    uint64_t least = vm->log.next_number;
+
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+        struct sink *sink = route->sinks[slot];
+        uint64_t at = vm->log.cursors[slot].accept_number;
+
+        if (!sink)
+            continue;
+        if (at < least) {
+            least = at;
+            found = sink;
+        }
+        if (at == least && sink->conf->policy == CONF_POLICY_PAUSE)
+            found = NULL;
+    }
+    return found;
+}
+
+static void
+give_up(struct route *route, struct vm *vm, struct sink *sink)
+{
+    uint64_t skipped = vmlog_skip(&vm->log, sink->slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW);
+
+    mark(route, vm);
+    if (skipped == 0)
+        return;
+    sink->skips++;
+    log_info((&(struct log_who){ .vm = vm->uuid_text, .solution = sink->conf->name }),
+             "fell behind: %llu events become a gap", (unsigned long long)skipped);
+    sink_activate(sink, vm);
+    wake(route, sink);
+}
+
+static bool
+is_strained(const struct route *route, const struct vm *vm)
+{
+    const struct stream *stream;
+
+    if (is_full(route, vm) || vm->paused)
+        return true;
+    LIST_FOREACH(stream, &vm->streams, of_vm)
+    if (stream->log.unaccepted_bytes >= route->conf->limits.vm_window / 2)
+        return true;
+    return false;
+}
+
+static void
+relieve(struct route *route, struct vm *vm)
+{
+    struct sink *sink;
+
+    while (is_strained(route, vm) && (sink = furthest_behind(route, vm)))
+        give_up(route, vm, sink);
+}
+
+/* Other VMs than those that need memory may hold it. */
+static void
+relieve_longest(struct route *route)
+{
+    while (is_pool_full(route)) {
+        struct vm *longest = NULL;
+
+        for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
+            if ((!longest || vm->log.bytes > longest->log.bytes) && furthest_behind(route, vm))
+                longest = vm;
+        if (!longest)
+            return;
+        give_up(route, longest, furthest_behind(route, longest));
+    }
+}
+
 static void
 end_of_turn(void *arg)
 {
     struct route *route = arg;
+    struct vm *vm;
 
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
@@ -182,39 +271,20 @@ end_of_turn(void *arg)
         if (sink->up)
             sink->ops.wake(sink->arg);
     }
+    LIST_FOREACH(vm, &route->paused, in_paused)
+    relieve(route, vm);
+    LIST_FOREACH(vm, &route->dirty, in_dirty)
+    relieve(route, vm);
+    relieve_longest(route);
     tell_accepted(route);
     resume_vms(route);
 }
 
 /* ---- into the log ---- */
 
-/* Sinks with policy drop give up what they were not sent, so that the VM may go on. */
 static void
-relieve(struct route *route, struct vm *vm)
+after_append(struct route *route, struct vm *vm)
 {
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
-        struct sink *sink = route->sinks[slot];
-        uint64_t skipped;
-
-        if (!sink || sink->conf->policy != CONF_POLICY_DROP)
-            continue;
-        skipped = vmlog_skip(&vm->log, slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW);
-        mark(route, vm); /* it holds no guest back any more, even if nothing was left to skip */
-        if (skipped == 0)
-            continue;
-        sink->skips++;
-        log_info((&(struct log_who){ .vm = vm->uuid_text, .solution = sink->conf->name }),
-                 "fell behind: %llu events become a gap", (unsigned long long)skipped);
-        sink_activate(sink, vm);
-        wake(route, sink);
-    }
-}
-
-static void
-after_append(struct route *route, struct vm *vm, const struct stream *stream)
-{
-    if (is_full(route, vm) || stream->log.unaccepted_bytes >= route->conf->limits.vm_window / 2)
-        relieve(route, vm);
     if (is_full(route, vm))
         pause_vm(route, vm);
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
@@ -226,8 +296,7 @@ after_append(struct route *route, struct vm *vm, const struct stream *stream)
         if (!sink->awake)
             wake(route, sink);
     }
-    if (stream->log.moved)
-        mark(route, vm);
+    mark(route, vm);
 }
 
 /* Packs the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
@@ -277,7 +346,6 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
         key = normalized_path(route->event, &key_len);
     }
     if (!append(vm, normalized_frame(route->event), &entry, key, key_len, false)) {
-        relieve(route, vm);
         pause_vm(route, vm);
         return false;
     }
@@ -290,7 +358,7 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
     vm->events++;
     stats.guest_records_total++;
     stats.guest_record_bytes_total += record->size;
-    after_append(route, vm, stream);
+    after_append(route, vm);
     return true;
 }
 
@@ -313,12 +381,11 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
         frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
         frame.gap = &gap;
         if (!append(stream->vm, &frame, &entry, NULL, 0, false)) {
-            relieve(route, stream->vm);
             pause_vm(route, stream->vm);
             return false;
         }
         stream->vm->events += entry.count;
-        after_append(route, stream->vm, stream);
+        after_append(route, stream->vm);
     }
     return true;
 }
@@ -373,7 +440,7 @@ tell_lifecycle(struct route *route, struct stream *about, bool up, const char *r
                         now.tv_sec * INT64_C(1000000000) + now.tv_nsec, up, about->driver, about->boot_id,
                         reason, door);
     if (append(vm, normalized_frame(route->event), &entry, NULL, 0, true))
-        after_append(route, vm, vm->own);
+        after_append(route, vm);
 }
 
 void

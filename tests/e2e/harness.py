@@ -18,7 +18,7 @@ import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("GIMUX_BUILD", ROOT / "build")).resolve()
-DEADLINE = 60  # seconds that any single wait may take; far more than it should
+DEADLINE = int(os.environ.get("GIMUX_DEADLINE", "60"))  # seconds that any single wait may take; far more than it should
 
 
 def wait_for(what, condition, deadline=DEADLINE):

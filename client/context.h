@@ -1,6 +1,6 @@
-/* What one client holds; the library's inside, not installed. */
-#ifndef GIMUX_CLIENT_INTERNAL_H
-#define GIMUX_CLIENT_INTERNAL_H
+/* What one client holds, shared by all parts of the library; its inside, not installed. */
+#ifndef GIMUX_CLIENT_CONTEXT_H
+#define GIMUX_CLIENT_CONTEXT_H
 
 #include <openssl/ssl.h>
 #include <stdarg.h>
