@@ -213,8 +213,8 @@ vm_status(const struct admin_view *view, const struct vm *vm)
     json_t *streams = json_array();
     const struct stream *stream;
 
-    LIST_FOREACH(stream, &vm->streams, of_vm)
-    json_array_append_new(streams, stream_status(view, vm, stream));
+    LIST_FOREACH (stream, &vm->streams, of_vm)
+        json_array_append_new(streams, stream_status(view, vm, stream));
     return json_pack("{s:s, s:b, s:s, s:b, s:I, s:I, s:o}", "vm", vm->uuid_text, "connected",
                      vm->connected > 0, "power", power[vm->power], "paused", vm->paused, "log_bytes",
                      (json_int_t)vm->log.bytes, "events", (json_int_t)vm->events, "streams", streams);

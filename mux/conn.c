@@ -240,22 +240,11 @@ deliver(struct conn *conn, const uint8_t *buf, size_t len)
 static void
 on_readable(struct conn *conn)
 {
-    static uint8_t *scratch; /* the process's one input buffer */
-    static size_t scratch_size;
+    static uint8_t scratch[CONN_IN_MAX + CONN_READ_SIZE]; /* the process's one input buffer */
     size_t had = conn->in_len;
-    size_t need = had + CONN_READ_SIZE;
     size_t len = 0;
 
-    if (need > scratch_size) {
-        uint8_t *grown = realloc(scratch, need);
-
-        if (!grown) {
-            conn_close(conn, "out of memory");
-            return;
-        }
-        scratch = grown;
-        scratch_size = need;
-    }
+    assert(had <= conn->limits.in);
     if (had > 0)
         memcpy(scratch, conn->in, had);
     switch (read_some(conn, scratch + had, CONN_READ_SIZE, &len)) {
@@ -308,6 +297,7 @@ queue(struct conn *conn, const uint8_t *data, size_t len)
         }
         conn->out_at = 0;
     }
+    assert(conn->out);
     memcpy(conn->out + conn->out_at + conn->out_len, data, len);
     conn->out_len += len;
     return true;
@@ -594,6 +584,7 @@ make(struct loop *loop, int fd, enum conn_state state, const struct conn_limits 
 {
     struct conn *conn = calloc(1, sizeof(*conn));
 
+    assert(limits->in <= CONN_IN_MAX);
     if (conn)
         conn->watch = loop_watch_new(loop, fd, on_ready, conn);
     if (!conn || !conn->watch) {

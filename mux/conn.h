@@ -30,9 +30,11 @@ struct conn_ops {
     void (*closed)(void *arg, const char *why);
 };
 
+#define CONN_IN_MAX ((size_t)(1 << 20) + 16)
+
 /* Bounds of one connection's memory, in bytes. */
 struct conn_limits {
-    size_t in;  /* the largest message that data may leave unconsumed */
+    size_t in;  /* the largest message that data may leave unconsumed, at most CONN_IN_MAX */
     size_t out; /* what conn_write may queue */
 };
 

@@ -250,6 +250,7 @@ on_event(struct guest *guest, const struct gr_record *record)
     struct stream *stream = guest->stream;
     uint64_t last = record->type == GR_LOST ? record->body.lost.last : record->sequence;
 
+    assert(stream);
     if (last <= stream->log.last) {
         stats.guest_duplicates_total++; /* sent before the break, and again after it */
         return true;
@@ -509,8 +510,8 @@ guest_list_pause(struct guest_list *list)
 {
     struct guest *guest;
 
-    LIST_FOREACH(guest, &list->guests, in_list)
-    conn_pause(guest->conn);
+    LIST_FOREACH (guest, &list->guests, in_list)
+        conn_pause(guest->conn);
     loop_timer_stop(list->heartbeat);
 }
 

@@ -180,9 +180,9 @@ find_door(const struct door_list *list, const struct address *address, enum door
 {
     struct door *door;
 
-    LIST_FOREACH(door, &list->doors, in_list)
-    if (door->kind == kind && address_equal(&door->address, address))
-        return door;
+    LIST_FOREACH (door, &list->doors, in_list)
+        if (door->kind == kind && address_equal(&door->address, address))
+            return door;
     return NULL;
 }
 
@@ -370,8 +370,7 @@ want_dialled(struct door_list *list, const struct conf *conf, const struct conf_
 {
     struct dialled *dialled;
 
-    LIST_FOREACH(dialled, &list->dialled, in_list)
-    {
+    LIST_FOREACH (dialled, &list->dialled, in_list) {
         if (conf_vm_equal(&dialled->vm, vm) && dialled->port == conf->doors.port) {
             dialled->wanted = true;
             return true;
@@ -444,10 +443,10 @@ want_none(struct door_list *list)
     struct door *door;
     struct dialled *dialled;
 
-    LIST_FOREACH(door, &list->doors, in_list)
-    door->wanted = false;
-    LIST_FOREACH(dialled, &list->dialled, in_list)
-    dialled->wanted = false;
+    LIST_FOREACH (door, &list->doors, in_list)
+        door->wanted = false;
+    LIST_FOREACH (dialled, &list->dialled, in_list)
+        dialled->wanted = false;
 }
 
 bool

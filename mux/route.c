@@ -132,9 +132,9 @@ pause_vm(struct route *route, struct vm *vm)
     mark(route, vm);
     LIST_INSERT_HEAD(&route->paused, vm, in_paused);
     log_debug(&(struct log_who){ .vm = vm->uuid_text }, "paused: its log holds %zu bytes", vm->log.bytes);
-    LIST_FOREACH(stream, &vm->streams, of_vm)
-    if (stream->guest)
-        route->guest_ops.pause(stream->guest);
+    LIST_FOREACH (stream, &vm->streams, of_vm)
+        if (stream->guest)
+            route->guest_ops.pause(stream->guest);
 }
 
 static void
@@ -152,9 +152,9 @@ resume_vms(struct route *route)
         LIST_REMOVE(vm, in_paused);
         log_debug(&(struct log_who){ .vm = vm->uuid_text }, "resumed: its log holds %zu bytes",
                   vm->log.bytes);
-        LIST_FOREACH(stream, &vm->streams, of_vm)
-        if (stream->guest)
-            route->guest_ops.resume(stream->guest);
+        LIST_FOREACH (stream, &vm->streams, of_vm)
+            if (stream->guest)
+                route->guest_ops.resume(stream->guest);
     }
 }
 
@@ -167,8 +167,7 @@ tell_accepted(struct route *route)
     while ((vm = LIST_FIRST(&route->dirty))) {
         LIST_REMOVE(vm, in_dirty);
         vm->dirty = false;
-        LIST_FOREACH(stream, &vm->streams, of_vm)
-        {
+        LIST_FOREACH (stream, &vm->streams, of_vm) {
             if (!stream->log.moved)
                 continue;
             stream->log.moved = false;
@@ -225,9 +224,9 @@ is_strained(const struct route *route, const struct vm *vm)
 
     if (is_full(route, vm) || vm->paused)
         return true;
-    LIST_FOREACH(stream, &vm->streams, of_vm)
-    if (stream->log.unaccepted_bytes >= route->conf->limits.vm_window / 2)
-        return true;
+    LIST_FOREACH (stream, &vm->streams, of_vm)
+        if (stream->log.unaccepted_bytes >= route->conf->limits.vm_window / 2)
+            return true;
     return false;
 }
 
@@ -271,10 +270,10 @@ end_of_turn(void *arg)
         if (sink->up)
             sink->ops.wake(sink->arg);
     }
-    LIST_FOREACH(vm, &route->paused, in_paused)
-    relieve(route, vm);
-    LIST_FOREACH(vm, &route->dirty, in_dirty)
-    relieve(route, vm);
+    LIST_FOREACH (vm, &route->paused, in_paused)
+        relieve(route, vm);
+    LIST_FOREACH (vm, &route->dirty, in_dirty)
+        relieve(route, vm);
     relieve_longest(route);
     tell_accepted(route);
     resume_vms(route);
@@ -455,9 +454,9 @@ find_clone(const struct vm *vm, const struct route_hello *hello)
 {
     const struct stream *stream;
 
-    LIST_FOREACH(stream, &vm->streams, of_vm)
-    if (stream->guest && memcmp(stream->boot_id, hello->hello->boot_id, GR_UUID_SIZE) != 0)
-        return stream;
+    LIST_FOREACH (stream, &vm->streams, of_vm)
+        if (stream->guest && memcmp(stream->boot_id, hello->hello->boot_id, GR_UUID_SIZE) != 0)
+            return stream;
     return NULL;
 }
 
@@ -467,8 +466,7 @@ end_former_boot(struct route *route, struct vm *vm, const struct gr_hello *hello
 {
     struct stream *stream;
 
-    LIST_FOREACH(stream, &vm->streams, of_vm)
-    {
+    LIST_FOREACH (stream, &vm->streams, of_vm) {
         if (stream->driver != hello->driver || memcmp(stream->boot_id, hello->boot_id, GR_UUID_SIZE) == 0)
             continue;
         if (stream->guest) {
@@ -589,8 +587,8 @@ route_add_sink(struct route *route, struct sink *sink, const struct conf_solutio
     memset(&route->table.forgotten[slot], 0, sizeof(route->table.forgotten[slot]));
     for (vm = route->table.vms; vm; vm = vm->hh.next) {
         vmlog_join(&vm->log, slot);
-        LIST_FOREACH(stream, &vm->streams, of_vm)
-        vmlog_join_stream(&stream->log, slot);
+        LIST_FOREACH (stream, &vm->streams, of_vm)
+            vmlog_join_stream(&stream->log, slot);
     }
     set_windows(route);
     tell_interest(route);

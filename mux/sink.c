@@ -131,8 +131,8 @@ clear_positions(struct sink *sink)
     struct sink_position *position;
     struct sink_position *next;
 
-    HASH_ITER(hh, sink->positions, position, next)
-    {
+    HASH_ITER (hh, sink->positions, position, next) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the macro frees its table with the last element only */
         HASH_DEL(sink->positions, position);
         free(position);
     }
@@ -253,8 +253,8 @@ sink_up(struct sink *sink, struct vm_table *table, Gimux__V1__SvmHello *hello)
     sink->connection++;
     sink->up = true;
     for (vm = table->vms; vm; vm = vm->hh.next) {
-        LIST_FOREACH(stream, &vm->streams, of_vm)
-        sink_stream_added(sink, stream);
+        LIST_FOREACH (stream, &vm->streams, of_vm)
+            sink_stream_added(sink, stream);
         sink_activate(sink, vm);
     }
     return NULL;
@@ -329,8 +329,7 @@ tell_gaps(struct sink *sink, struct vm *vm)
 {
     struct stream *stream;
 
-    LIST_FOREACH(stream, &vm->streams, of_vm)
-    {
+    LIST_FOREACH (stream, &vm->streams, of_vm) {
         struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
         Gimux__V1__Gap gap = GIMUX__V1__GAP__INIT;
         Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;

@@ -483,9 +483,9 @@ find_svm(const struct svm_list *list, const char *name)
 {
     struct svm *svm;
 
-    LIST_FOREACH(svm, &list->svms, in_list)
-    if (strcmp(svm->conf.name, name) == 0)
-        return svm;
+    LIST_FOREACH (svm, &list->svms, in_list)
+        if (strcmp(svm->conf.name, name) == 0)
+            return svm;
     return NULL;
 }
 

@@ -27,8 +27,8 @@ vm_count(const struct vm_table *table, const struct vm *vm, unsigned sink, struc
     const struct stream *stream;
 
     if (vm) {
-        LIST_FOREACH(stream, &vm->streams, of_vm)
-        count_stream(stream, sink, counts);
+        LIST_FOREACH (stream, &vm->streams, of_vm)
+            count_stream(stream, sink, counts);
         return;
     }
     counts->delivered += table->forgotten[sink].delivered;
@@ -78,8 +78,7 @@ vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
     struct vm *next;
 
     if (HASH_COUNT(table->vms) >= table->limit) {
-        HASH_ITER(hh, table->vms, vm, next)
-        {
+        HASH_ITER (hh, table->vms, vm, next) {
             if (is_idle(vm)) {
                 forget_vm(table, vm);
                 break;
@@ -107,8 +106,8 @@ vm_table_fini(struct vm_table *table)
     struct vm *vm;
     struct vm *next;
 
-    HASH_ITER(hh, table->vms, vm, next)
-    forget_vm(table, vm);
+    HASH_ITER (hh, table->vms, vm, next)
+        forget_vm(table, vm);
     vmlog_pool_fini(table->pool);
 }
 
@@ -126,9 +125,9 @@ vm_stream_find(const struct vm *vm, uint16_t driver, const uint8_t boot_id[GR_UU
 {
     struct stream *stream;
 
-    LIST_FOREACH(stream, &vm->streams, of_vm)
-    if (stream->driver == driver && memcmp(stream->boot_id, boot_id, GR_UUID_SIZE) == 0)
-        return stream;
+    LIST_FOREACH (stream, &vm->streams, of_vm)
+        if (stream->driver == driver && memcmp(stream->boot_id, boot_id, GR_UUID_SIZE) == 0)
+            return stream;
     return NULL;
 }
 

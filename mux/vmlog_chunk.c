@@ -2,6 +2,7 @@
  */
 #include "mux/vmlog_chunk.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,7 @@ vmlog_chunk_take(struct vmlog_pool *pool, uint32_t size)
     struct vmlog_chunk **list = spare_list(pool, size);
     struct vmlog_chunk *chunk = list ? *list : NULL;
 
+    assert(pool);
     if (chunk) {
         *list = chunk->next;
         pool->spare -= size;

@@ -45,6 +45,7 @@ name_user(struct actor *actor, uid_t uid)
     file = fopen("/etc/passwd", "re");
     if (!file)
         return;
+    /* cppcheck-suppress fgetpwentCalled ; there is one thread */
     while ((entry = fgetpwent(file)))
         if (entry->pw_uid == uid && strlen(entry->pw_name) < sizeof(actor->user)) {
             strcpy(actor->user, entry->pw_name);

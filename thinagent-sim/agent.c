@@ -17,16 +17,13 @@
 
 #include "thinagent-sim/held.h"
 
-#define MILLISECOND    INT64_C(1000000)
-#define OUTPUT_MAX     ((size_t)64 * 1024)   /* the output is filled up to here */
-#define DRAW_MAX       1024                  /* items drawn at a time, so that other agents have their turn */
-#define ANSWER_TIME    (10000 * MILLISECOND) /* how long HELLO may go unanswered */
-#define REPEAT_TIME    (1000 * MILLISECOND)  /* between HELLOs on a device */
-#define SCAN_MAX       ((size_t)64 * 1024)   /* bytes kept while WELCOME is looked for on a device */
-#define HEARTBEAT_MIN  10u                   /* milliseconds; less is not believed */
-#define FILE_DATA_MAX  ((size_t)128 * 1024)
-#define NOT_FOUND_NT   0xc0000034u /* STATUS_OBJECT_NAME_NOT_FOUND */
-#define NOT_FOUND_UNIX 2u          /* ENOENT */
+#define MILLISECOND   INT64_C(1000000)
+#define OUTPUT_MAX    ((size_t)64 * 1024)   /* the output is filled up to here */
+#define DRAW_MAX      1024                  /* items drawn at a time, so that other agents have their turn */
+#define ANSWER_TIME   (10000 * MILLISECOND) /* how long HELLO may go unanswered */
+#define REPEAT_TIME   (1000 * MILLISECOND)  /* between HELLOs on a device */
+#define SCAN_MAX      ((size_t)64 * 1024)   /* bytes kept while WELCOME is looked for on a device */
+#define HEARTBEAT_MIN 10u                   /* milliseconds; less is not believed */
 
 struct agent {
     struct agent_config config;
@@ -311,29 +308,6 @@ take_reject(struct agent *agent, const struct gr_reject *reject)
     return false;
 }
 
-static void
-answer_file_read(struct agent *agent, const struct gr_file_read *request)
-{
-    struct gr_record record = { .type = GR_FILE_DATA };
-    struct gr_file_data *answer = &record.body.file_data;
-    size_t cap = request->length < FILE_DATA_MAX ? request->length : FILE_DATA_MAX;
-    uint8_t *content = must_calloc(1, cap);
-    size_t len = 0;
-    bool end = true;
-
-    answer->request = request->request;
-    answer->offset = request->offset;
-    if (agent->config.read_file)
-        answer->status =
-            agent->config.read_file(agent->config.read_file_arg, request, content, cap, &len, &end);
-    else
-        answer->status = gr_driver_is_windows(agent->config.driver) ? NOT_FOUND_NT : NOT_FOUND_UNIX;
-    answer->end = end;
-    answer->data = (struct gr_text){ content, (uint32_t)len };
-    put_record(agent, &record);
-    free(content);
-}
-
 static bool
 take_record(struct agent *agent, const struct gr_record *record)
 {
@@ -353,11 +327,8 @@ take_record(struct agent *agent, const struct gr_record *record)
                           record->body.ack.sequence, agent->next_sequence - 1);
         release(agent, record->body.ack.sequence);
         return true;
-    case GR_VERDICT:
-        (*(record->body.verdict.answer == 1 ? &agent->counters.allowed : &agent->counters.denied))++;
-        return true;
+    case GR_VERDICT: /* to operations that wait and questions about files: nothing here does or answers */
     case GR_FILE_READ:
-        answer_file_read(agent, &record->body.file_read);
         return true;
     case GR_INTEREST:
         agent->interest = record->body.interest.kinds;

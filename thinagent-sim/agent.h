@@ -37,12 +37,6 @@ struct agent_config {
     struct source *source;       /* owned by the agent */
     struct trace_writer *record; /* NULL, or where what is sent is written too; not owned */
     uint32_t number;             /* tells this stream from the others in that trace, from 0 */
-
-    /* NULL, or answers FILE_READ: puts up to cap bytes into buf and sets *len and *end. Returns 0 or the
-     * driver's error code. */
-    uint32_t (*read_file)(void *arg, const struct gr_file_read *request, uint8_t *buf, size_t cap,
-                          size_t *len, bool *end);
-    void *read_file_arg;
 };
 
 struct agent_counters {
@@ -53,8 +47,6 @@ struct agent_counters {
     uint64_t not_wanted;
     uint64_t resent;
     uint64_t reconnects;
-    uint64_t allowed; /* verdicts */
-    uint64_t denied;
     uint64_t by_class[CLASS_COUNT]; /* events that were given a sequence */
 };
 

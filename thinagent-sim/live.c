@@ -89,40 +89,6 @@ on_readable(void *arg)
     watch_read(arg);
 }
 
-/* Answers FILE_READ from the file itself, if it is a plain file in a watched tree. */
-static uint32_t
-read_file(void *arg, const struct gr_file_read *request, uint8_t *buf, size_t cap, size_t *len, bool *end)
-{
-    const struct live *live = arg;
-    char path[PATH_MAX];
-    char real[PATH_MAX];
-    struct stat status;
-    ssize_t got = -1;
-    uint32_t error = 0;
-    int fd;
-
-    if (request->path.len == 0 || request->path.len >= sizeof(path) || request->offset > INT64_MAX)
-        return EINVAL;
-    memcpy(path, request->path.data, request->path.len);
-    path[request->path.len] = '\0';
-    if (!realpath(path, real))
-        return (uint32_t)errno;
-    if (!watch_covers(live->watch, real))
-        return EACCES;
-    fd = open(real, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
-        got = pread(fd, buf, cap, (off_t)request->offset);
-    else if (fd >= 0)
-        errno = EISDIR;
-    if (got < 0)
-        error = (uint32_t)errno;
-    if (fd >= 0)
-        close(fd);
-    *len = got > 0 ? (size_t)got : 0;
-    *end = got < 0 || request->offset + *len >= (uint64_t)status.st_size;
-    return error;
-}
-
 static bool
 start_watching(struct live *live, const struct options *options)
 {
@@ -167,8 +133,6 @@ add_agent(struct live *live, struct fleet *fleet, const struct options *options)
     name_system(live->guest_os);
     config.build = (struct gr_text){ (const uint8_t *)build, sizeof(build) - 1 };
     config.guest_os = (struct gr_text){ (const uint8_t *)live->guest_os, (uint32_t)strlen(live->guest_os) };
-    config.read_file = read_file;
-    config.read_file_arg = live;
     if (options->has_vm)
         memcpy(config.vm_uuid, options->vm, GR_UUID_SIZE);
     else

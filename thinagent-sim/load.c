@@ -67,18 +67,6 @@ pick_class(struct load_source *load)
     return last;
 }
 
-/* Marks some of the events that a driver can hold up. */
-static void
-perhaps_waits(struct load_source *load, struct gr_record *record)
-{
-    bool can_wait = (record->type == GR_FILE && record->body.file.op == GR_FILE_OP_OPEN) ||
-                    (record->type == GR_NET && record->body.net.op == GR_NET_OP_PRECONNECT);
-
-    if (can_wait && load->options->waits > 0 &&
-        invent_number(&load->guest, 1000000) < load->options->waits * 10000)
-        record->flags = GR_FLAG_WAITS;
-}
-
 static void
 give_volumes(struct load_source *load, struct source_item *item)
 {
@@ -121,7 +109,6 @@ load_next(struct source *source, int64_t now, struct source_item *item)
     }
     load->made++;
     invent_event(&load->guest, pick_class(load), clock_ns(CLOCK_REALTIME), &load->scratch->pool, &record);
-    perhaps_waits(load, &record);
     item->type = record.type;
     item->data = load->scratch->bytes;
     item->len = gr_encode(&record, load->scratch->bytes, sizeof(load->scratch->bytes));

@@ -49,8 +49,6 @@ static const struct row table[] = {
       "end after S seconds (no end)" },
     { "mix", "LIST", COMMAND_LOAD, MIX, AT(mix), 0, 0,
       "weights of the classes (file=70,network=15,dns=5,process=8,authentication=2)" },
-    { "waits", "PERCENT", COMMAND_LOAD, NUMBER, AT(waits), 0, 100,
-      "of file opens and connections that wait for a verdict (0)" },
     { "linux", NULL, COMMAND_LOAD, FLAG, AT(linux_driver), 0, 0,
       "one linux driver for each VM, not the two of Windows" },
     { "seed", "N", COMMAND_LOAD, COUNT64, AT(seed), 0, 1e15, "other VMs and other events for another N (1)" },

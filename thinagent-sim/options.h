@@ -68,7 +68,6 @@ struct options {
     uint64_t events; /* per VM, 0 no bound */
     double seconds;  /* 0 no bound; also of live */
     double mix[CLASS_COUNT];
-    double waits; /* per cent of file opens and connections that wait for a verdict */
     bool linux_driver;
     bool no_wait;
     uint64_t seed;

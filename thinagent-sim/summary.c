@@ -24,8 +24,6 @@ static const struct column {
     { "not_wanted", "UNWANTED", offsetof(struct agent_counters, not_wanted) },
     { "resent", "RESENT", offsetof(struct agent_counters, resent) },
     { "reconnects", "RECONN", offsetof(struct agent_counters, reconnects) },
-    { "allowed", NULL, offsetof(struct agent_counters, allowed) },
-    { "denied", NULL, offsetof(struct agent_counters, denied) },
 };
 #define COLUMNS (sizeof(columns) / sizeof(columns[0]))
 

@@ -118,7 +118,8 @@ watch_fd(const struct watch *watch)
     return watch->epoll;
 }
 
-bool
+/* Whether the path lies in a tree that is watched. */
+static bool
 watch_covers(const struct watch *watch, const char *path)
 {
     for (uint32_t i = 0; i < watch->tree_count; i++) {

@@ -38,7 +38,4 @@ int watch_fd(const struct watch *watch);
 /* Makes the calls for what has happened; does not wait. */
 void watch_read(struct watch *watch);
 
-/* Whether the path lies in a tree that is watched. */
-bool watch_covers(const struct watch *watch, const char *path);
-
 #endif

@@ -14,7 +14,7 @@ from driver import Driver
 from harness import load_summary, wait_for
 from proxy import Proxy
 
-SMALL = "limits {\n    vm_log = 256K\n    vm_window = 128K\n    memory = %s\n}\n"
+SMALL = "limits {\n    vm_log = 256K\n    vm_window = 1M\n    memory = %s\n}\n"
 FAST = "heartbeat = 200ms\nsilence = 2s\n"
 
 
@@ -174,8 +174,10 @@ def test_a_healthy_dropping_svm_loses_nothing_to_a_stopped_dropping_one(world):
                      for name, svm in (("healthy", healthy), ("stopped", stopped))}, rest=SMALL % "64M")
     world.start(up=2)
     stopped.kill(signal.SIGSTOP)
-    sent = load(world, "--vms", 8, "--events", 4000, "--rate", 4000)[1]()
+    _, summary = load(world, "--vms", 8, "--events", 8000, "--rate", 8000)
+    world.wait_metric("gimux_guest_records_total", 8 * 8000)
     stopped.kill(signal.SIGCONT)
+    sent = summary()
     wait_drained(world)
     assert_all_delivered(sent, healthy)
     assert counts_of(stopped)[key_of(sent["streams"][0])]["gapped"] > 0
@@ -183,22 +185,24 @@ def test_a_healthy_dropping_svm_loses_nothing_to_a_stopped_dropping_one(world):
         assert_polite(svm)
 
 
-def test_vms_go_on_when_a_dropping_svm_is_left_holding_all_memory(world):
-    """VMs that have fallen silent must not hold, for an SVM that drops, the memory that others need."""
+def test_vms_go_on_when_silent_ones_hold_all_memory_for_a_dropping_svm(world):
     svm = world.svm("stopped", "--quiet")
-    world.configure({"stopped": {"address": svm, "policy": "drop", "heartbeat": "200ms", "redial_max": "300ms"}},
-                    rest="limits {\n    memory = 2M\n    vm_log = 1M\n    vm_window = 4M\n}\n")
+    world.configure({"stopped": {"address": svm, "policy": "drop", "window": "64K"}},
+                    rest="limits {\n    memory = 5M\n    vm_log = 1M\n    vm_window = 4M\n}\n")
     world.start(up=1)
     svm.kill(signal.SIGSTOP)
-    sents = [load(world, "--vms", 1, "--seed", 1, "--events", 3000)[0] for _ in range(1)]
-    waiting = [load(world, "--vms", 2, "--seed", seed, "--events", 6000) for seed in range(10, 14)]
-    results = [summary() for _, summary in waiting]
+    summaries = [load(world, "--vms", 8, "--seed", 1, "--events", 2500)[1]]
+    world.wait_metric("gimux_guest_records_total", 8 * 2500)
+    summaries.append(load(world, "--vms", 4, "--seed", 2, "--events", 6000)[1])
+    world.wait_metric("gimux_guest_records_total", 8 * 2500 + 4 * 6000)
+    metrics = world.metrics()
+    assert metrics["gimux_log_bytes"] <= metrics["gimux_log_limit_bytes"]
     svm.kill(signal.SIGCONT)
-    assert sents[0].wait() == 0
-    wait_drained(world)
-    assert_polite(svm)
-    for sent in results:
+    for summary in summaries:
+        sent = summary()
+        wait_drained(world)
         assert_table(sent, svm)
+    assert_polite(svm)
 
 
 def test_a_slow_svm_under_pause_loses_nothing(world):
@@ -226,17 +230,16 @@ def test_a_quiet_vm_overtakes_the_backlog_of_a_flooding_one(world):
     with Driver(world.shared) as flooder, Driver(world.shared) as quiet:
         flooder.say_hello()
         quiet.say_hello()
-        flooder.events(1500)
-        world.wait_metric(f'gimux_vm_events_total{{vm="{flooder.vm}"}}', 1500)
+        flooder.events(2000, path="/tmp/" + 200 * "x" + "-%d")
+        world.wait_metric(f'gimux_vm_events_total{{vm="{flooder.vm}"}}', 2000)
         quiet.events(1, path="/tmp/quiet-%d")
         world.wait_metric(f'gimux_vm_events_total{{vm="{quiet.vm}"}}', 1)
         svm.kill(signal.SIGCONT)
-        flooder.expect_ack(1500)
-        events = svm.wait_events(1501, driver="linux")
-    assert [e["sequence"] for e in events if e["vm_uuid"] == flooder.vm] == list(range(1, 1501))
+        flooder.expect_ack(2000)
+        events = svm.wait_events(2001, driver="linux")
+    assert [e["sequence"] for e in events if e["vm_uuid"] == flooder.vm] == list(range(1, 2001))
     before = [e["vm_uuid"] for e in events].index(quiet.vm)
-    frame = 60  # bytes that a frame of the flooder's takes at least
-    assert before <= (window + 2 * 16384) / frame < 1500, before
+    assert before <= (window + 2 * 16384) / 200 < 500, before  # a frame of the flooder's takes at least 200 bytes
 
 
 def test_many_quiet_vms_are_heard_while_one_floods_without_end(world):
@@ -265,7 +268,7 @@ def test_guest_connections_cut_anywhere(world):
     svms = [world.svm(name, "--json") for name in ("one", "two")]
     world.configure({f"svm{i}": {"address": svm} for i, svm in enumerate(svms)}, rest=SMALL % "16M")
     world.start(up=2)
-    with Proxy(f"unix:{world.run}/proxy.sock", world.shared, cuts=120, longest=60000) as proxy:
+    with Proxy(f"unix:{world.run}/proxy.sock", world.shared, cuts=60, longest=60000) as proxy:
         sent = load(world, "--vms", 6, "--events", 3000, connect=proxy.address)[1]()
         assert proxy.all_cut
     wait_drained(world)
@@ -299,8 +302,8 @@ def test_what_was_delivered_while_the_driver_was_away_is_acknowledged_when_it_is
 
 def test_svm_links_cut_anywhere(world):
     svms = [world.svm(name, "--json", *more) for name, more in (("all", []), ("some", ["--mute", "/home/"]))]
-    with Proxy("tcp:127.0.0.1:0", svms[0].address, cuts=60, longest=200000, seed=2) as one, \
-            Proxy("tcp:127.0.0.1:0", svms[1].address, cuts=60, longest=200000, seed=3) as two:
+    with Proxy("tcp:127.0.0.1:0", svms[0].address, cuts=30, longest=120000, seed=2) as one, \
+            Proxy("tcp:127.0.0.1:0", svms[1].address, cuts=30, longest=120000, seed=3) as two:
         world.configure({f"svm{i}": {"address": proxy.address, "redial_max": "50ms"}
                          for i, proxy in enumerate((one, two))}, rest=FAST + SMALL % "16M")
         world.start()
@@ -440,7 +443,6 @@ def test_lost_from_a_driver_that_cannot_wait_adds_up(world):
     sim, summary = load(world, "--vms", 2, "--rate", 20000, "--no-wait", "--queue", 65536)
     wait_for("a VM to be paused", lambda: metric_sum(world.metrics(), "gimux_vm_paused") == 2)
     records = world.metrics()["gimux_guest_records_total"]
-    sim.wait_err("lost|dropp") if False else None
     svms[0].kill(signal.SIGCONT)
     world.wait_metric("gimux_guest_records_total", records + 4000)
     sim.kill(signal.SIGINT)
@@ -460,25 +462,47 @@ def test_a_silent_driver_is_reported_lost_and_back(world):
     svm = world.svm("svm", "--json")
     world.configure({"svm": {"address": svm}}, rest="heartbeat = 100ms\nsilence = 400ms\n")
     world.start(up=1)
-    sim, _ = load(world, "--vms", 1, "--rate", 20)
-    start, = svm.wait_events(1, **{"class": "lifecycle"})
-    assert start["activity"] == "start" and start["lifecycle"]["driver"] == "linux"
-    assert world.metrics()["gimux_guest_lost_total"] == 0
+
+    def next_lifecycle(number):
+        event = svm.wait_events(number, driver="gimuxd")[number - 1]
+        assert event["sequence"] == number and event["lifecycle"]["driver"] == "linux"
+        return event["activity"], event["lifecycle"].get("reason", "")
+
+    with Driver(world.shared) as one:
+        one.say_hello()
+        assert next_lifecycle(1) == ("start", "")
+        for number in (2, 4):  # it does not answer PINGs
+            activity, reason = next_lifecycle(number)
+            assert activity == "stop" and "silent" in reason
+            assert world.metrics()["gimux_guest_lost_total"] == number // 2
+            one.send(guest.ping())
+            assert next_lifecycle(number + 1) == ("start", "it is heard again")
+        activity, reason = next_lifecycle(6)
+        assert activity == "stop" and "silent" in reason
+    world.gimuxd.wait_err("disconnected: ")
+    world.gimuxd.wait_err(f"warning vm={one.vm} driver=linux lost: ")
+    world.gimuxd.wait_err(f"vm={one.vm} driver=linux the driver is back")
+    with Driver(world.shared, vm=one.vm, boot=one.boot) as again:
+        again.say_hello()
+        assert next_lifecycle(7) == ("start", "")  # it was told only once that it was lost
+        assert world.metrics()["gimux_guest_lost_total"] == 3
+        again.send(guest.bye())
+        activity, reason = next_lifecycle(8)
+        assert activity == "stop" and "BYE" in reason
+
+
+def test_a_hung_driver_is_reported_lost_and_goes_on(world):
+    svm = world.svm("svm", "--json")
+    world.configure({"svm": {"address": svm}}, rest="heartbeat = 100ms\nsilence = 400ms\n")
+    world.start(up=1)
+    sim, summary = load(world, "--vms", 1, "--rate", 100)
+    svm.wait_events(10, driver="linux")
     sim.kill(signal.SIGSTOP)
-    stop = svm.wait_events(2, **{"class": "lifecycle"})[1]
-    assert stop["activity"] == "stop" and "silent" in stop["lifecycle"]["reason"]
-    assert stop["lifecycle"]["boot_id"] == start["lifecycle"]["boot_id"]
-    world.gimuxd.wait_err(f"warning vm={start['vm_uuid']} driver=linux lost: ")
-    assert world.metrics()["gimux_guest_lost_total"] == 1
+    svm.wait_events(1, driver="gimuxd", activity="stop")
     sim.kill(signal.SIGCONT)
-    back = svm.wait_events(3, **{"class": "lifecycle"})[2]
-    assert back["activity"] == "start"
-    world.gimuxd.wait_err(f"vm={start['vm_uuid']} driver=linux the driver is back")
+    svm.wait_events(2, driver="gimuxd", activity="start")
     sim.kill(signal.SIGINT)
-    assert sim.wait() == 0
-    stop = svm.wait_events(4, **{"class": "lifecycle"})[3]
-    assert stop["activity"] == "stop" and "BYE" in stop["lifecycle"]["reason"]
-    assert [e["sequence"] for e in svm.events(driver="gimuxd")] == [1, 2, 3, 4]
+    assert_all_delivered(summary(), svm)
 
 
 def kinds(*types):
