@@ -10,7 +10,7 @@ SANITIZE ?=
 CSTD     := -std=gnu11 -D_GNU_SOURCE -DGIMUX_VERSION='"$(VERSION)"'
 WARN     := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
 CFLAGS   += $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -fstack-protector-strong $(SANITIZE)
-CPPFLAGS += -I. -I$(BUILD)/gen
+CPPFLAGS += -I. -Iclient -I$(BUILD)/gen
 LDFLAGS  += $(SANITIZE)
 PYTHON   := /usr/bin/python3
 FUZZ_SECONDS ?= 60
@@ -187,8 +187,7 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 644 client/gimux_client.h $(root)/include/gimux_client.h
 	@mkdir -p $(root)/lib/pkgconfig
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' client/gimux_client.pc.in > $(root)/lib/pkgconfig/gimux_client.pc
-	$(INSTALL) -m 644 -t $(root)/share/doc/gimux README.md docs/*.md
-	sed 's|client/gimux_client.h|gimux_client.h|' client/examples/minimal.c > $(root)/share/doc/gimux/minimal.c
+	$(INSTALL) -m 644 -t $(root)/share/doc/gimux README.md docs/*.md client/examples/minimal.c
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 vib: $(BUILD)/gimuxd-static | package-deps ## build/gimux-VERSION.vib, for ESXi
 	packaging/mkvib --binary $< --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)/gimux-$(VERSION).vib

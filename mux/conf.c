@@ -10,12 +10,15 @@
 #include <unistd.h>
 
 #include "mux/option.h"
+#include "mux/vmlog_chunk.h"
 #include "proto/event_class.h"
 
 /* ---- libconfuse: the file's grammar ---- */
 
 static FILE *error_stream;     /* of the conf_load that is running */
 static const char *error_path; /* and its file, which libconfuse does not tell of all sections */
+static bool error_told;
+static unsigned sections_read; /* 1 << enum option_section, of those that may stand there once */
 
 static void
 report(cfg_t *cfg, const char *format, va_list args)
@@ -23,6 +26,7 @@ report(cfg_t *cfg, const char *format, va_list args)
     fprintf(error_stream, "%s:%d: ", error_path, cfg ? cfg->line : 0);
     vfprintf(error_stream, format, args);
     fputc('\n', error_stream);
+    error_told = true;
 }
 
 static enum option_section
@@ -74,6 +78,20 @@ check_option(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
+/* libconfuse would forget the first of two. */
+static int
+check_once(cfg_t *cfg, cfg_opt_t *opt)
+{
+    unsigned bit = 1u << section_of(cfg_opt_getnsec(opt, 0));
+
+    if (!(sections_read & bit)) {
+        sections_read |= bit;
+        return 0;
+    }
+    cfg_error(cfg, "%s stands there twice", cfg_opt_name(opt));
+    return -1;
+}
+
 static int
 check_vm(cfg_t *cfg, cfg_opt_t *opt)
 {
@@ -97,7 +115,7 @@ check_solution(cfg_t *cfg, cfg_opt_t *opt)
 
     if (plain)
         option_parse(option_find(SECTION_SOLUTION, "plain"), plain, &parsed);
-    if (name[0] == '\0' || strlen(name) >= CONF_NAME_MAX || strpbrk(name, " \t\"\\="))
+    if (name[0] == '\0' || strlen(name) >= CONF_NAME_MAX || strpbrk(name, " \t\r\n\"\\="))
         cfg_error(cfg, "solution \"%s\": expected a name of 1 to 63 characters without spaces or quotes",
                   name);
     else if (!address)
@@ -138,7 +156,7 @@ fill_grammar(enum option_section section, cfg_opt_t *out)
             cfg_opt_t opt = CFG_SEC(option_section_name(s), sub[s], flags[s]);
 
             fill_grammar(s, sub[s]);
-            opt.validcb = s == SECTION_VM ? check_vm : s == SECTION_SOLUTION ? check_solution : NULL;
+            opt.validcb = s == SECTION_VM ? check_vm : s == SECTION_SOLUTION ? check_solution : check_once;
             *out++ = opt;
         }
     }
@@ -250,6 +268,30 @@ take_vms(struct conf *conf, cfg_t *cfg)
     return true;
 }
 
+/* What SVMs were sent and have not acknowledged stays in a VM's log, in whole chunks. Less than the log: or a
+ * VM would wait for an SVM whose policy is drop. */
+static bool
+check_windows(const struct conf *conf, cfg_t *cfg)
+{
+    uint64_t needed = VMLOG_LARGE_CHUNK;
+    uint64_t windows = 0;
+
+    for (unsigned i = 0; i < conf->solution_count; i++) {
+        windows += conf->solutions[i].window;
+        needed += conf->solutions[i].policy == CONF_POLICY_DROP ? 2 * (uint64_t)VMLOG_LARGE_CHUNK : 0;
+    }
+    if (windows > conf->limits.vm_log / 2)
+        cfg_error(cfg, "solutions: windows of %llu bytes in all, expected at most half of limits.vm_log",
+                  (unsigned long long)windows);
+    else if (conf->limits.vm_log / 2 < needed)
+        cfg_error(cfg,
+                  "limits: vm_log = %llu, expected at least %llu with so many solutions whose policy is drop",
+                  (unsigned long long)conf->limits.vm_log, (unsigned long long)needed * 2);
+    else
+        return true;
+    return false;
+}
+
 /* What no single option can say. */
 static bool
 check_whole(const struct conf *conf, cfg_t *cfg)
@@ -261,7 +303,7 @@ check_whole(const struct conf *conf, cfg_t *cfg)
     else if (conf->limits.vms < conf->vm_count)
         cfg_error(cfg, "limits: vms = %u, but there are %u vm sections", conf->limits.vms, conf->vm_count);
     else
-        return true;
+        return check_windows(conf, cfg);
     return false;
 }
 
@@ -283,6 +325,8 @@ conf_load(const char *path, FILE *errors)
         return NULL;
     error_stream = errors;
     error_path = path;
+    error_told = false;
+    sections_read = 0;
     fill_grammar(SECTION_TOP, grammar);
     cfg = cfg_init(grammar, CFGF_NONE);
     cfg_set_error_function(cfg, report);
@@ -299,6 +343,8 @@ conf_load(const char *path, FILE *errors)
         fprintf(errors, "%s: cannot be read\n", path);
         break;
     default:
+        if (!error_told) /* libconfuse has no words for a name that is empty */
+            cfg_error(cfg, "expected the name of an option or section");
         break;
     }
     cfg_free(cfg);

@@ -26,10 +26,12 @@ struct conf_list {
 };
 
 struct conf_doors {
-    struct address vsock;       /* "vsock:any:48100"; ADDRESS_NONE: no such door, for all of these */
-    char vm_dir[CONF_PATH_MAX]; /* directory of <vm-uuid>.sock; empty: none */
-    struct address shared;      /* UNIX socket where the VM is whoever the hello says */
-    struct address vmx;         /* root-only UNIX socket of the host's source of VM lifecycle */
+    struct address vsock;         /* "vsock:any:48100"; ADDRESS_NONE: no such door, for all of these */
+    char vm_dir[CONF_PATH_MAX];   /* directory of <vm-uuid>.sock; empty: none */
+    char vm_group[CONF_NAME_MAX]; /* group that may connect to these and to <uds_path>_<port>; empty: root
+                                     only */
+    struct address shared;        /* UNIX socket where the VM is whoever the hello says */
+    struct address vmx;           /* root-only UNIX socket of the host's source of VM lifecycle */
     uint32_t port;   /* of guests' vsock connections that come as <uds_path>_<port>, and for CONNECT <port> */
     int unknown_cid; /* enum conf_unknown_cid: what becomes of a CID that no vm section names */
     uint32_t redial; /* ms between attempts to dial a VM */

@@ -345,6 +345,19 @@ write_plain(struct conn *conn, const struct iovec *iov, int count)
     return (size_t)sent - queued;
 }
 
+/* A peer that turns us away says why, then closes, and our next write fails: what it said is still to be
+ * read. */
+static void
+close_failed_write(struct conn *conn)
+{
+    char why[WHY_MAX];
+    uint8_t byte;
+    size_t len;
+
+    snprintf(why, sizeof(why), "%s", tls_why(conn->tls));
+    conn_close(conn, tls_read(conn->tls, &byte, 1, &len) == TLS_FAILED ? tls_why(conn->tls) : why);
+}
+
 /* One SSL_write. Returns whether all of it was taken; on false *taken may still be more than 0. */
 static bool
 write_record(struct conn *conn, const uint8_t *data, size_t len, size_t *taken)
@@ -364,7 +377,7 @@ write_record(struct conn *conn, const uint8_t *data, size_t len, size_t *taken)
     case TLS_FAILED:
         break;
     }
-    conn_close(conn, tls_why(conn->tls));
+    close_failed_write(conn);
     return false;
 }
 

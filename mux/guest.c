@@ -393,7 +393,7 @@ on_closed(void *arg, const char *why)
     if (guest->state != GUEST_CLOSED) {
         log_info(&about, "%s: disconnected: %s", guest->door.name, why);
         if (guest->stream) {
-            stats.guest_lost_total++;
+            stats.guest_lost_total += guest->state != GUEST_SILENT;
             route_close(guest->list->route, guest->stream, false, why);
         }
     }
@@ -420,7 +420,10 @@ on_pause(void *arg)
 static void
 on_resume(void *arg)
 {
-    conn_resume(((struct guest *)arg)->conn);
+    struct guest *guest = arg;
+
+    if (!guest->list->ending)
+        conn_resume(guest->conn);
 }
 
 static void
@@ -510,6 +513,7 @@ guest_list_pause(struct guest_list *list)
 {
     struct guest *guest;
 
+    list->ending = true;
     LIST_FOREACH (guest, &list->guests, in_list)
         conn_pause(guest->conn);
     loop_timer_stop(list->heartbeat);

@@ -28,6 +28,7 @@ struct guest_list {
     const struct conf *conf;
     LIST_HEAD(guest_sessions, guest) guests;
     uint32_t count;
+    bool ending;                  /* nothing more is read */
     struct loop_timer *heartbeat; /* one for all */
 };
 
@@ -37,7 +38,7 @@ extern const struct route_guest_ops guest_route_ops;
 bool guest_list_init(struct guest_list *list, struct loop *loop, struct route *route,
                      const struct conf *conf);
 
-/* Reads nothing more from anybody; acknowledgements still go out. */
+/* Reads nothing more from anybody, whatever the route says; acknowledgements still go out. */
 void guest_list_pause(struct guest_list *list);
 
 /* Says BYE to all and closes them. Their memory goes at the end of the turn. */

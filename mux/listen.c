@@ -6,6 +6,7 @@
 #include "mux/listen.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +162,46 @@ open_socket(const struct address *address)
     return fd;
 }
 
+/* The number of a group, from its name or its number. Read from /etc/group itself: a static program has no
+ * NSS. */
+static bool
+find_group(const char *name, gid_t *gid)
+{
+    FILE *file = fopen("/etc/group", "re");
+    const struct group *group;
+    char *end;
+
+    *gid = (gid_t)strtoul(name, &end, 10);
+    /* cppcheck-suppress fgetgrentCalled ; there is one thread */
+    while (file && *end != '\0' && (group = fgetgrent(file))) {
+        if (strcmp(group->gr_name, name) == 0) {
+            *gid = group->gr_gid;
+            end = (char *)"";
+        }
+    }
+    if (file)
+        fclose(file);
+    return *end == '\0';
+}
+
+/* Lets the VMM, which need not be root, connect to its VM's socket. */
+static bool
+open_to_group(const char *path, const char *name)
+{
+    gid_t gid;
+
+    if (name[0] == '\0')
+        return true;
+    if (!find_group(name, &gid)) {
+        log_error(NULL, "doors: vm_group = \"%s\": no such group", name);
+        return false;
+    }
+    if (chown(path, (uid_t)-1, gid) == 0 && chmod(path, 0660) == 0)
+        return true;
+    log_error(NULL, "cannot open unix:%s to group %s: %s", path, name, strerror(errno));
+    return false;
+}
+
 static void
 close_door(struct door *door)
 {
@@ -215,7 +256,7 @@ want_door(struct door_list *list, const struct address *address, enum door_kind 
     door->wanted = true;
     if (vm_uuid)
         memcpy(door->vm_uuid, vm_uuid, GR_UUID_SIZE);
-    return true;
+    return kind != DOOR_VM || open_to_group(address->path, list->conf->doors.vm_group);
 }
 
 static bool
@@ -239,6 +280,8 @@ want_vm_doors(struct door_list *list, const struct conf *conf, const struct conf
     bool good = true;
 
     snprintf(port, sizeof(port), "%u", conf->doors.port);
+    if (conf->doors.vm_dir[0] && mkdir(conf->doors.vm_dir, 0755) == 0)
+        log_info(NULL, "made the directory %s", conf->doors.vm_dir);
     if (conf->doors.vm_dir[0])
         good = want_path(list, vm->uuid, "%s/%s.sock", conf->doors.vm_dir, vm->uuid_text);
     if (vm->uds_path[0])

@@ -42,6 +42,8 @@ static const struct option_info options[] = {
       "AF_VSOCK port where guests connect, e.g. vsock:any:48100" },
     { SECTION_DOORS, "vm_dir", KIND_TEXT, AT(conf_doors, vm_dir), 0, CONF_PATH_MAX, NULL, NULL,
       "directory of one socket per VM section, <uuid>.sock, for QEMU chardevs" },
+    { SECTION_DOORS, "vm_group", KIND_TEXT, AT(conf_doors, vm_group), 0, CONF_NAME_MAX, NULL, NULL,
+      "group that may connect to the sockets of single VMs, e.g. kvm; default: root only" },
     { SECTION_DOORS, "shared", KIND_ADDRESS, AT(conf_doors, shared), A(UNIX), 0, NULL, NULL,
       "one socket for all, where the VM is whoever its hello says: for simulation" },
     { SECTION_DOORS, "vmx", KIND_ADDRESS, AT(conf_doors, vmx), A(UNIX), 0, NULL, NULL,
@@ -183,7 +185,7 @@ choice_index(const char *choices, const char *text)
     int index = 0;
 
     for (const char *at = choices; at; at = strchr(at, '|'), at = at ? at + 1 : NULL, index++)
-        if (strncmp(at, text, len) == 0 && (at[len] == '|' || at[len] == '\0'))
+        if (strcspn(at, "|") == len && strncmp(at, text, len) == 0)
             return index;
     return -1;
 }
@@ -260,7 +262,7 @@ option_print_quoted(const char *text, FILE *out)
 {
     fputc('"', out);
     for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
+        if (*text == '"' || *text == '\\' || *text == '$') /* ${NAME} asks the environment */
             fputc('\\', out);
         fputc(*text, out);
     }

@@ -7,8 +7,9 @@
  * guests are told, once each.
  *
  * Who may read on. A VM is full when its log has reached limits.vm_log, or all logs together limits.memory.
- * The guests of a full VM are paused, and resumed when a quarter of the limit is free again. So a sink with
- * policy pause reaches back to the guest's own sockets, for the VMs that are full and no others.
+ * The guests of a full VM are paused, and resumed when a quarter of the limit is free again, or nothing holds
+ * them back. So a sink with policy pause reaches back to the guest's own sockets, for the VMs that are full
+ * and no others.
  *
  * A sink with policy drop does not. At the end of the turn, when every sink was sent what it takes, the sink
  * with policy drop that is the furthest behind in a VM that is strained (full, or a driver has half its
@@ -114,10 +115,19 @@ is_full(const struct route *route, const struct vm *vm)
 }
 
 static bool
+pool_has_room_again(const struct route *route)
+{
+    return route->pool.used + VMLOG_LARGE_CHUNK <= route->pool.limit / 8 * 7;
+}
+
+/* What sinks with policy drop have in flight may be more than three quarters of a small log; nobody waits for
+ * it. */
+static bool
 has_room_again(const struct route *route, const struct vm *vm)
 {
-    return vm->log.bytes <= route->conf->limits.vm_log / 4 * 3 &&
-           route->pool.used + VMLOG_LARGE_CHUNK <= route->pool.limit / 8 * 7;
+    bool settled = vm->log.accept.number == vm->log.next_number && !is_full(route, vm);
+
+    return (settled || vm->log.bytes <= route->conf->limits.vm_log / 4 * 3) && pool_has_room_again(route);
 }
 
 static void
@@ -239,11 +249,11 @@ relieve(struct route *route, struct vm *vm)
         give_up(route, vm, sink);
 }
 
-/* Other VMs than those that need memory may hold it. */
+/* Other VMs than those that wait for memory may hold it. */
 static void
 relieve_longest(struct route *route)
 {
-    while (is_pool_full(route)) {
+    while (!LIST_EMPTY(&route->paused) && !pool_has_room_again(route)) {
         struct vm *longest = NULL;
 
         for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
@@ -445,6 +455,7 @@ tell_lifecycle(struct route *route, struct stream *about, bool up, const char *r
 void
 route_lifecycle(struct route *route, struct stream *stream, bool up, const char *reason)
 {
+    stream->silent = !up;
     tell_lifecycle(route, stream, up, reason, "");
 }
 
@@ -532,7 +543,9 @@ route_close(struct route *route, struct stream *stream, bool ended, const char *
     stream->guest = NULL;
     stream->vm->connected--;
     stream->ended = ended;
-    tell_lifecycle(route, stream, false, reason, "");
+    if (!stream->silent) /* else that it is lost was told already */
+        tell_lifecycle(route, stream, false, reason, "");
+    stream->silent = false;
 }
 
 /* ---- sinks ---- */

@@ -68,7 +68,7 @@ int route_open(struct route *route, const struct route_hello *hello, void *guest
 /* The driver of the stream is gone, for that reason. `ended`: it said that nothing more will come. */
 void route_close(struct route *route, struct stream *stream, bool ended, const char *reason);
 
-/* A driver that was silent, and is back on the same connection. */
+/* A driver has fallen silent (up: is heard again) on a connection that stands. */
 void route_lifecycle(struct route *route, struct stream *stream, bool up, const char *reason);
 
 /* Takes the stream's next event record (sequence == stream->log.last + 1). Returns false if there is no room

@@ -2,18 +2,19 @@
  * acknowledged.
  *
  * Whose turn. VMs with something to send stand in a ring. Each turn adds a quantum of bytes to the VM's
- * deficit, and it may send as much as its deficit holds; what it does not use it keeps while it stays in the
- * ring. So over time every VM that has something gets the same share of the link, whatever the sizes of its
- * events and however many wait: a flooding VM costs the others nothing but the share of one. A VM leaves the
- * ring when it has nothing more, when its window of unacknowledged bytes is full, or while a gap waits for
- * its acknowledgement; an acknowledgement brings it back. One batch holds turns of many VMs, so that one
- * system call carries them all. */
+ * deficit, and it may send as much as its deficit holds. The event that goes beyond is sent too, and owed to
+ * the turns that follow; what it does not use it keeps, up to a quantum. A turn that the socket cut short
+ * goes on with the next batch. So over time every VM that has something gets the same share of the link,
+ * whatever the sizes of its events and however many wait: a flooding VM costs the others nothing but the
+ * share of one. A VM leaves the ring when it has nothing more, when its window of unacknowledged bytes is
+ * full, or while a gap waits for its acknowledgement; an acknowledgement brings it back. One batch holds
+ * turns of many VMs, so that one system call carries them all. */
 #include "mux/sink.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define QUANTUM ((size_t)16 * 1024)
+#define QUANTUM INT64_C(16384) /* bytes */
 
 struct sink_position {
     struct sink_key {
@@ -278,7 +279,7 @@ sink_down(struct sink *sink, struct vm_table *table)
 static bool
 has_work(const struct sink *sink, const struct vm *vm)
 {
-    return vm->log.cursors[sink->slot].inflight < sink->window && vmlog_has_more(&vm->log, sink->slot);
+    return vm->log.cursors[sink->slot].span < sink->window && vmlog_has_more(&vm->log, sink->slot);
 }
 
 void
@@ -289,7 +290,6 @@ sink_activate(struct sink *sink, struct vm *vm)
     if (!sink->up || turn->active || !has_work(sink, vm))
         return;
     turn->active = true;
-    turn->deficit = 0;
     TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
 }
 
@@ -348,8 +348,8 @@ tell_gaps(struct sink *sink, struct vm *vm)
     }
 }
 
-/* One VM's turn: adds to the batch what its deficit allows. Returns false if a frame of this SVM's own must
- * go first, which is possible only behind what the batch already holds. */
+/* One VM's turn: adds to the batch what its deficit, which is more than 0, allows. Returns false if a frame
+ * of this SVM's own must go first, which is possible only behind what the batch already holds. */
 static bool
 take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t max_bytes)
 {
@@ -357,12 +357,11 @@ take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t ma
     struct vmlog_cursor *cursor = &vm->log.cursors[sink->slot];
     struct vmlog_filter filter = filter_for(sink, vm);
     size_t before = batch->bytes;
-    size_t budget;
+    size_t budget = (size_t)turn->deficit;
     struct vmlog_stream *stream = NULL;
 
-    turn->deficit += QUANTUM;
-    budget =
-        turn->deficit < sink->window - cursor->inflight ? turn->deficit : sink->window - cursor->inflight;
+    if (budget > sink->window - cursor->span)
+        budget = sink->window - cursor->span;
     if (budget > max_bytes)
         budget = max_bytes;
     for (;;) {
@@ -371,10 +370,8 @@ take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t ma
 
         if (result == VMLOG_FRAMES)
             break;
-        if (batch->count > 0) {
-            turn->deficit -= QUANTUM; /* the turn did not take place */
+        if (batch->count > 0)
             return false;
-        }
         /* what it passed over on the way is filtered */
         vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
         if (result == VMLOG_ANNOUNCE)
@@ -397,8 +394,16 @@ sink_gather(struct sink *sink, struct vmlog_batch *batch, size_t max_bytes)
            batch->count < batch->max) {
         struct vm_turn *turn = TAILQ_FIRST(&sink->ring);
 
-        if (!take_turn(sink, turn->vm, batch, max_bytes - batch->bytes))
+        turn->deficit += QUANTUM;
+        if (turn->deficit <= 0) {
+            TAILQ_REMOVE(&sink->ring, turn, ring);
+            TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
+            continue;
+        }
+        if (!take_turn(sink, turn->vm, batch, max_bytes - batch->bytes)) {
+            turn->deficit -= QUANTUM; /* the turn did not take place */
             return;
+        }
         TAILQ_REMOVE(&sink->ring, turn, ring);
         turn->active = false;
         if (batch->count == 0)
@@ -406,14 +411,37 @@ sink_gather(struct sink *sink, struct vmlog_batch *batch, size_t max_bytes)
     }
 }
 
+/* The VM's turn is over, or the socket has cut it short; then it goes on, at the head of the ring behind
+ * those in the same case. */
+static void
+put_back(struct sink *sink, struct vm_turn *turn, bool over, struct vm_turn **cut)
+{
+    if (!has_work(sink, turn->vm)) {
+        turn->deficit = turn->deficit < 0 ? turn->deficit : 0;
+        return;
+    }
+    turn->active = true;
+    if (over) {
+        turn->deficit = turn->deficit < QUANTUM ? turn->deficit : QUANTUM;
+        TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
+        return;
+    }
+    turn->deficit -= QUANTUM; /* which is added when it goes on */
+    if (*cut)
+        TAILQ_INSERT_AFTER(&sink->ring, *cut, turn, ring);
+    else
+        TAILQ_INSERT_HEAD(&sink->ring, turn, ring);
+    *cut = turn;
+}
+
 void
 sink_sent(struct sink *sink, size_t taken, struct iovec *rest)
 {
     unsigned count = sink->portion_count;
+    struct vm_turn *cut = NULL;
 
     rest->iov_len = 0;
     sink->portion_count = 0;
-    sink->sent_bytes += taken;
     for (unsigned i = 0; i < count; i++) {
         struct vm *vm = sink->portions[i].vm;
         struct vm_turn *turn = &vm->turns[sink->slot];
@@ -424,17 +452,11 @@ sink_sent(struct sink *sink, size_t taken, struct iovec *rest)
         taken -= bytes;
         if (part.iov_len > 0)
             *rest = part;
-        bytes += part.iov_len;
-        if (bytes == 0 && sink->portions[i].bytes > 0)
-            bytes = QUANTUM; /* the socket was full: the turn did not take place */
-        turn->deficit = bytes < turn->deficit ? turn->deficit - bytes : 0;
+        bytes += part.iov_len; /* the caller sends it */
+        sink->sent_bytes += bytes;
+        turn->deficit -= (int64_t)bytes;
         sink->moved(sink->route, vm);
-        if (!has_work(sink, vm)) {
-            turn->deficit = 0;
-        } else if (!turn->active) {
-            turn->active = true;
-            TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
-        }
+        put_back(sink, turn, bytes == sink->portions[i].bytes, &cut);
     }
 }
 

@@ -10,6 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mux/stats.h"
+
+#define TLS_NAME_MAX 256
+
 struct tls_context {
     SSL_CTX *ssl;
     unsigned holders;
@@ -17,6 +21,7 @@ struct tls_context {
 
 struct tls {
     SSL *ssl;
+    char name[TLS_NAME_MAX]; /* that the peer's certificate must bear */
     char why[TLS_WHY_MAX];
 };
 
@@ -32,12 +37,20 @@ last_error(void)
 }
 
 static bool
+is_mismatch(unsigned long code)
+{
+    return ERR_GET_LIB(code) == ERR_LIB_X509 && (ERR_GET_REASON(code) == X509_R_KEY_VALUES_MISMATCH ||
+                                                 ERR_GET_REASON(code) == X509_R_KEY_TYPE_MISMATCH);
+}
+
+static bool
 load_files(SSL_CTX *ssl, const char *cert, const char *key, const char *ca, char why[TLS_WHY_MAX])
 {
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(ssl, cert) != 1)
         snprintf(why, TLS_WHY_MAX, "certificate %s: %s", cert, last_error());
-    else if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) != 1)
+    else if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) != 1 &&
+             !is_mismatch(ERR_peek_last_error()))
         snprintf(why, TLS_WHY_MAX, "key %s: %s", key, last_error());
     else if (SSL_CTX_check_private_key(ssl) != 1)
         snprintf(why, TLS_WHY_MAX, "key %s does not belong to certificate %s", key, cert);
@@ -104,6 +117,7 @@ tls_new(struct tls_context *context, int fd, const char *name)
         tls_free(tls);
         return NULL;
     }
+    snprintf(tls->name, sizeof(tls->name), "%s", name);
     SSL_set_connect_state(tls->ssl);
     return tls;
 }
@@ -140,15 +154,14 @@ fail(struct tls *tls)
 {
     long verified = SSL_get_verify_result(tls->ssl);
     unsigned long code = ERR_peek_last_error();
-    const X509_VERIFY_PARAM *param = SSL_get0_param(tls->ssl);
 
+    if (code)
+        stats.svm_tls_failures_total++;
     if (ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED && verified != X509_V_OK) {
         const char *kind = verify_kind(verified);
-        const char *name = X509_VERIFY_PARAM_get0_host((X509_VERIFY_PARAM *)param, 0);
 
         if (strcmp(kind, "name") == 0)
-            snprintf(tls->why, sizeof(tls->why), "name: the peer's certificate does not bear %s",
-                     name ? name : "its address");
+            snprintf(tls->why, sizeof(tls->why), "name: the peer's certificate does not bear %s", tls->name);
         else
             snprintf(tls->why, sizeof(tls->why), "%s: the peer's certificate: %s", kind,
                      X509_verify_cert_error_string(verified));

@@ -9,7 +9,7 @@
 struct tls_context; /* one solution's certificate, key and CA; shared by its connections, counted */
 struct tls;         /* one connection */
 
-#define TLS_WHY_MAX 256
+#define TLS_WHY_MAX 640 /* room for the names of two files */
 
 /* Loads PEM files: our certificate chain, its key, and the CA that the peer's certificate must come from.
  * Returns NULL with the reason in why: which file, and what was wrong with it. */

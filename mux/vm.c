@@ -61,14 +61,24 @@ forget_vm(struct vm_table *table, struct vm *vm)
     free(vm);
 }
 
+/* Nothing is queued, and no gap waits to be told or acknowledged. */
+static bool
+is_settled(const struct vm *vm)
+{
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
+        const struct vmlog_cursor *cursor = &vm->log.cursors[sink];
+
+        if (vm->turns[sink].active || (cursor->joined && cursor->gaps_open > 0))
+            return false;
+    }
+    return !vm->log.first;
+}
+
 /* Nothing that anybody could still ask for. */
 static bool
 is_idle(const struct vm *vm)
 {
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (vm->turns[sink].active)
-            return false;
-    return vm->connected == 0 && !vm->log.first && !vm->paused && !vm->dirty;
+    return vm->connected == 0 && !vm->paused && !vm->dirty && is_settled(vm);
 }
 
 struct vm *
@@ -138,7 +148,7 @@ vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t driver, const uint
     struct stream *stream;
     struct stream *next;
 
-    for (stream = LIST_FIRST(&vm->streams); stream && !vm->log.first; stream = next) {
+    for (stream = is_settled(vm) ? LIST_FIRST(&vm->streams) : NULL; stream; stream = next) {
         next = LIST_NEXT(stream, of_vm);
         if (stream->ended && !stream->guest)
             forget_stream(table, stream);

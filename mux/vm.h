@@ -28,6 +28,7 @@ struct stream {
     uint64_t start; /* the first sequence that this gimuxd may have had of it */
     uint32_t cid;   /* vsock peer, 0 if none */
     bool ended;     /* nothing more will come */
+    bool silent;    /* connected, but told as lost */
     void *guest;    /* the session that is connected, or NULL; the owner's */
     LIST_ENTRY(stream) of_vm;
     UT_hash_handle hh; /* by log.id */
@@ -36,8 +37,8 @@ struct stream {
 /* A VM's place in the round of one sink. */
 struct vm_turn {
     struct vm *vm;
-    size_t deficit; /* bytes that it may still send in its turn */
-    bool active;    /* in the sink's ring */
+    int64_t deficit; /* bytes that it may still send in its turn; negative: what it sent too much before */
+    bool active;     /* in the sink's ring */
     TAILQ_ENTRY(vm_turn) ring;
 };
 

@@ -26,10 +26,10 @@
  *
  * Giving up. A sink with policy drop that falls too far behind skips: what it was not sent is marked `done`
  * and becomes one range per stream, [gap_first, gap_last]. What it was sent but did not acknowledge stays,
- * because the connection may break and then it must be sent again: that much is bounded by the window of
- * bytes in flight. Between the two there may be chunks that this sink needs no more. So a chunk has a bit for
- * every sink that still needs it (holders) and leaves the list, from wherever it is, when no bit is left;
- * then accept has passed it too.
+ * because the connection may break and then it must be sent again: that much, and what was filtered out in
+ * between, is the cursor's span, which the sink keeps within its window. Between the two there may be chunks
+ * that this sink needs no more. So a chunk has a bit for every sink that still needs it (holders) and leaves
+ * the list, from wherever it is, when no bit is left; then accept has passed it too.
  *
  * Why a gap stops its cursor until the SVM acknowledges it: a second gap could otherwise follow before the
  * first is settled, and the cursor would have to keep a list of ranges for a resend. Stopped, what is skipped
@@ -380,11 +380,12 @@ vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, 
     struct vmlog_position at = cursor->sent;
     enum vmlog_peek result = VMLOG_FRAMES;
     size_t had = batch->bytes;
+    size_t passed_over = 0;
     int first = batch->count;
     struct vmlog_entry *entry;
 
     while ((entry = look(&at, BIT(sink))) && at.number < cursor->gap_number &&
-           batch->bytes - had < max_bytes) {
+           batch->bytes - had < max_bytes && passed_over < max_bytes) {
         struct vmlog_progress *progress = &entry->stream->sinks[sink];
         size_t len;
         uint8_t *frame = frame_at(&at, &len);
@@ -398,6 +399,7 @@ vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, 
             mark_done(entry, sink);
         } else if (!wanted(filter, entry, frame)) {
             entry->sent &= (uint16_t)~BIT(sink);
+            passed_over += len;
         } else if (progress->announced != connection) {
             *stream = entry->stream;
             result = VMLOG_ANNOUNCE;
@@ -428,13 +430,13 @@ vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
         struct vmlog_entry *entry = look(at, BIT(sink));
         struct vmlog_progress *progress;
         size_t len;
+        uint8_t *frame;
 
         if (!entry || at->number >= cursor->peeked_number)
             break;
         progress = &entry->stream->sinks[sink];
+        frame = frame_at(at, &len);
         if (entry->sent & BIT(sink)) {
-            uint8_t *frame = frame_at(at, &len);
-
             if (taken == 0)
                 break;
             if (taken < len) {
@@ -447,6 +449,8 @@ vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
         }
         if (progress->reached < entry->sequence)
             progress->reached = entry->sequence;
+        if (!(entry->done & BIT(sink)))
+            cursor->span += len + sizeof(*entry);
         pass(at);
     }
     assert(taken == 0);
@@ -478,12 +482,13 @@ settle_entry(struct vmlog_cursor *cursor, unsigned sink, const struct vmlog_entr
 
     if ((sent || done) && entry->sequence > progress->acked)
         return false;
-    if (sent) {
-        frame_at(&cursor->ack, &len);
+    frame_at(&cursor->ack, &len);
+    if (sent)
         cursor->inflight -= len;
-    }
-    if (!done)
+    if (!done) {
+        cursor->span -= len + sizeof(*entry);
         count_settled(progress, entry, sent);
+    }
     if (progress->settled < entry->sequence)
         progress->settled = entry->sequence;
     return true;
@@ -565,6 +570,7 @@ vmlog_rewind(struct vmlog *log, unsigned sink)
     cursor->sent = cursor->ack;
     cursor->peeked_number = cursor->ack.number;
     cursor->inflight = 0;
+    cursor->span = 0;
     cursor->rewinds++;
     cursor->gaps_untold = cursor->gaps_open;
 }
@@ -726,6 +732,7 @@ check_cursor(const struct vmlog *log, unsigned sink)
     const struct vmlog_cursor *cursor = &log->cursors[sink];
     struct vmlog_position at = cursor->ack;
     size_t inflight = 0;
+    size_t span = 0;
 
     check_position(log, &cursor->ack);
     check_position(log, &cursor->sent);
@@ -743,13 +750,15 @@ check_cursor(const struct vmlog *log, unsigned sink)
         frame_at(&at, &len);
         if (at.number < cursor->sent.number && (entry->sent & BIT(sink)))
             inflight += len;
+        if (at.number < cursor->sent.number && !(entry->done & BIT(sink)))
+            span += len + sizeof(*entry);
         assert(!(entry->sent & entry->done & BIT(sink)));
         if (!(at.chunk->holders & BIT(sink)) ||
             (at.number >= cursor->gap_number && at.number < cursor->reached.number))
             assert(entry->done & BIT(sink));
         pass(&at);
     }
-    assert(cursor->inflight == inflight);
+    assert(cursor->inflight == inflight && cursor->span == span);
     assert(!log->last || (log->last->holders & BIT(sink)));
 }
 

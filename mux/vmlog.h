@@ -74,6 +74,7 @@ struct vmlog_cursor {
     uint32_t gaps_untold;          /* of these, streams with a gap that was not told on this connection */
     uint32_t rewinds;              /* calls of vmlog_rewind */
     size_t inflight;               /* bytes sent and not acknowledged */
+    size_t span;                   /* bytes of the log from ack to sent, what was given up not counted */
 };
 
 struct vmlog {
@@ -130,9 +131,9 @@ struct vmlog_batch {
 };
 
 /* Appends frames that the sink wants, from its sent position on, to the batch: until that is full, or
- * `max_bytes` more are in it (but at least one frame). Stops before a stream that is not announced on
- * `connection`, and before a gap; if nothing comes ahead of those, says so. vmlog_sent must follow, also if
- * nothing was gathered: what the sink does not want is passed over there. */
+ * `max_bytes` more are in it or were passed over as not wanted (but at least one frame). Stops before a
+ * stream that is not announced on `connection`, and before a gap; if nothing comes ahead of those, says so.
+ * vmlog_sent must follow, also if nothing was gathered: what the sink does not want is passed over there. */
 enum vmlog_peek vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter,
                            uint32_t connection, struct vmlog_batch *batch, size_t max_bytes,
                            struct vmlog_stream **stream);

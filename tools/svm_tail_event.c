@@ -193,6 +193,13 @@ ip_json(const struct gimux_bytes *ip)
     return json_string(text);
 }
 
+/* JSON's integers here are signed: a greater one is a string, as protobuf's own JSON has it. */
+static json_t *
+json_unsigned(uint64_t value)
+{
+    return value <= INT64_MAX ? json_integer((json_int_t)value) : json_sprintf("%" PRIu64, value);
+}
+
 static json_t *
 field_json(enum field_kind kind, const void *at)
 {
@@ -202,7 +209,7 @@ field_json(enum field_kind kind, const void *at)
     case U32:
         return json_integer(*(const uint32_t *)at);
     case U64:
-        return json_integer((json_int_t) * (const uint64_t *)at);
+        return json_unsigned(*(const uint64_t *)at);
     case I32:
         return json_integer(*(const int32_t *)at);
     case BOOL:

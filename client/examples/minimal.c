@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "client/gimux_client.h"
+#include <gimux_client.h>
 
 static void
 print_event(void *user, const struct gimux_event *event)

@@ -9,6 +9,8 @@ import struct
 import time
 import uuid
 
+from harness import DEADLINE
+
 HELLO, WELCOME, REJECT, ACK, VERDICT, FILE_READ, FILE_DATA = range(1, 8)
 INTEREST, PING, PONG, LOST, BYE, VOLUMES = range(8, 14)
 FILE, NET, DNS, PROCESS, LOGON, POWER = range(0x100, 0x106)
@@ -18,7 +20,6 @@ REJECT_VERSION, REJECT_IDENTITY, REJECT_CLONE, REJECT_DRIVER, REJECT_LIMIT, REJE
 HEADER = struct.Struct("<IHHQQ")
 RECORD_MAX = 262144
 MAGIC = 0x58554D47
-DEADLINE = 60
 
 
 def uuid_bytes(text):

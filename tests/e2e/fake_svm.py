@@ -10,9 +10,7 @@ import sys
 import tempfile
 import time
 
-from harness import ROOT
-
-DEADLINE = 60
+from harness import DEADLINE, ROOT
 
 
 def load_pb():

@@ -14,7 +14,7 @@ from driver import Driver
 from harness import load_summary, wait_for
 from proxy import Proxy
 
-SMALL = "limits {\n    vm_log = 256K\n    vm_window = 1M\n    memory = %s\n}\n"
+SMALL = "limits {\n    vm_log = 768K\n    vm_window = 2M\n    memory = %s\n}\n"
 FAST = "heartbeat = 200ms\nsilence = 2s\n"
 
 
@@ -101,7 +101,7 @@ def assert_solution_counters(status, metrics):
 
 # ---- policies ----
 
-@pytest.mark.parametrize("heartbeat, memory", [("10s", "64M"), ("200ms", "6M")], ids=["hung", "declared-dead"])
+@pytest.mark.parametrize("heartbeat, memory", [("10s", "128M"), ("200ms", "24M")], ids=["hung", "declared-dead"])
 def test_64_vms_with_a_healthy_a_pausing_and_a_dropping_svm(world, heartbeat, memory):
     """With a long heartbeat the stopped SVMs' links stand; with a short one they break, again and again."""
     svms = {"healthy": world.svm("healthy", "--quiet", "--class", "file,lifecycle"),
@@ -123,19 +123,18 @@ def test_64_vms_with_a_healthy_a_pausing_and_a_dropping_svm(world, heartbeat, me
         return look
 
     svms["dropping"].kill(signal.SIGSTOP)
-    _, summary = load(world, "--vms", 64, "--events", 4000)
+    _, summary = load(world, "--vms", 64, "--events", 12000)
     wait_for("gaps", watch(lambda m: m['gimux_solution_gapped_total{solution="dropping"}'] > 0))
     svms["pausing"].kill(signal.SIGSTOP)
-    before = world.metrics()["gimux_guest_pauses_total"]
-    wait_for("pauses", watch(lambda m: m["gimux_guest_pauses_total"] > before + 8 and
-                             metric_sum(m, "gimux_vm_paused") >= 8))
+    wait_for("all VMs to be paused", watch(lambda m: metric_sum(m, "gimux_vm_paused") == 64))
+    assert world.metrics()["gimux_guest_pauses_total"] >= 64
     for name in ("pausing", "dropping"):
         svms[name].kill(signal.SIGCONT)
     sent = summary()
     wait_for("everything to settle", watch(lambda m: metric_sum(m, "gimux_solution_pending") == 0))
     status, metrics = world.status(), world.metrics()
     assert world.gimuxd.end() == 0
-    assert sent["totals"]["sent"] == 64 * 4000
+    assert sent["totals"]["sent"] == 64 * 12000
     assert 0 < highest <= limit
     assert [s["skips"] > 0 for s in sorted(status["solutions"], key=lambda s: s["solution"])] == [True, False, False]
     for svm in svms.values():
@@ -158,7 +157,7 @@ def test_a_healthy_dropping_svm_loses_nothing_to_a_stopped_pausing_one(world):
                     rest=SMALL % "8M")
     world.start(up=2)
     stopped.kill(signal.SIGSTOP)
-    _, summary = load(world, "--vms", 8, "--events", 4000)
+    _, summary = load(world, "--vms", 8, "--events", 10000)
     wait_for("all VMs to be paused", lambda: metric_sum(world.metrics(), "gimux_vm_paused") == 8)
     stopped.kill(signal.SIGCONT)
     sent = summary()
@@ -210,7 +209,7 @@ def test_a_slow_svm_under_pause_loses_nothing(world):
     world.configure({"slow": {"address": slow, "heartbeat": "100ms"}, "fast": {"address": fast}},
                     rest=FAST + SMALL % "8M")
     world.start(up=2)
-    sent = load(world, "--vms", 4, "--events", 2000)[1]()
+    sent = load(world, "--vms", 1, "--events", 8000)[1]()
     wait_drained(world)
     assert metric_sum(world.metrics(), "gimux_guest_pauses_total") > 0
     for svm in (slow, fast):
@@ -230,14 +229,14 @@ def test_a_quiet_vm_overtakes_the_backlog_of_a_flooding_one(world):
     with Driver(world.shared) as flooder, Driver(world.shared) as quiet:
         flooder.say_hello()
         quiet.say_hello()
-        flooder.events(2000, path="/tmp/" + 200 * "x" + "-%d")
-        world.wait_metric(f'gimux_vm_events_total{{vm="{flooder.vm}"}}', 2000)
+        flooder.events(1200, path="/tmp/" + 200 * "x" + "-%d")
+        world.wait_metric(f'gimux_vm_events_total{{vm="{flooder.vm}"}}', 1200)
         quiet.events(1, path="/tmp/quiet-%d")
         world.wait_metric(f'gimux_vm_events_total{{vm="{quiet.vm}"}}', 1)
         svm.kill(signal.SIGCONT)
-        flooder.expect_ack(2000)
-        events = svm.wait_events(2001, driver="linux")
-    assert [e["sequence"] for e in events if e["vm_uuid"] == flooder.vm] == list(range(1, 2001))
+        flooder.expect_ack(1200)
+        events = svm.wait_events(1201, driver="linux")
+    assert [e["sequence"] for e in events if e["vm_uuid"] == flooder.vm] == list(range(1, 1201))
     before = [e["vm_uuid"] for e in events].index(quiet.vm)
     assert before <= (window + 2 * 16384) / 200 < 500, before  # a frame of the flooder's takes at least 200 bytes
 
@@ -302,8 +301,8 @@ def test_what_was_delivered_while_the_driver_was_away_is_acknowledged_when_it_is
 
 def test_svm_links_cut_anywhere(world):
     svms = [world.svm(name, "--json", *more) for name, more in (("all", []), ("some", ["--mute", "/home/"]))]
-    with Proxy("tcp:127.0.0.1:0", svms[0].address, cuts=30, longest=120000, seed=2) as one, \
-            Proxy("tcp:127.0.0.1:0", svms[1].address, cuts=30, longest=120000, seed=3) as two:
+    with Proxy("tcp:127.0.0.1:0", svms[0].address, cuts=25, longest=60000, seed=2) as one, \
+            Proxy("tcp:127.0.0.1:0", svms[1].address, cuts=25, longest=60000, seed=3) as two:
         world.configure({f"svm{i}": {"address": proxy.address, "redial_max": "50ms"}
                          for i, proxy in enumerate((one, two))}, rest=FAST + SMALL % "16M")
         world.start()
