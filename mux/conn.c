@@ -2,9 +2,10 @@
  *
  * Reading. One buffer for the whole process takes what a read brings; the owner consumes whole messages from
  * it, and only what is left of a message that has not come to its end is kept, in memory of the connection's
- * own. So an idle connection holds no buffer, a busy one copies at most one partial message a read, and a
- * peer that says "my message is long" makes us hold no more than limits.in. One read a readiness: a peer that
- * sends without end takes its turn among the others.
+ * own. So an idle connection holds no buffer, and a busy one copies at most one partial message a read. What
+ * follows a long one is read to where it is, so that a peer that sends it byte by byte costs no copy a byte.
+ * A peer that says "my message is long" makes us hold no more than limits.in. One read a readiness: a peer
+ * that sends without end takes its turn among the others.
  *
  * Writing. Two ways. conn_write copies small things (hellos, acknowledgements, answers) to a queue.
  * conn_writev sends pieces of somebody else's memory, after the queue, and copies nothing; what the socket
@@ -26,6 +27,7 @@
 
 #define FINISH_MS   2000
 #define TLS_RECORD  ((size_t)16384)
+#define DIRECT_MIN  TLS_RECORD /* room behind what is unconsumed in which a read is worth it */
 #define WHY_MAX     256
 #define WRITE_PARTS 66 /* pieces that one sendmsg takes: the queue and what a caller gives */
 
@@ -113,7 +115,8 @@ conn_close(struct conn *conn, const char *why)
 {
     if (conn->state == CONN_CLOSED)
         return;
-    snprintf(conn->why, sizeof(conn->why), "%s", why);
+    if (why != conn->why)
+        snprintf(conn->why, sizeof(conn->why), "%s", why);
     conn->state = CONN_CLOSED;
     loop_watch_free(conn->watch);
     conn->watch = NULL;
@@ -137,6 +140,8 @@ conn_finish(struct conn *conn, const char *why)
 {
     char reason[WHY_MAX];
 
+    if (conn->state == CONN_FINISHING)
+        return;
     if (conn->state != CONN_OPEN || conn->out_len == 0) {
         conn_close(conn, why);
         return;
@@ -198,8 +203,13 @@ keep_rest(struct conn *conn, const uint8_t *rest, size_t len)
         conn->in = NULL;
         conn->in_room = 0;
     } else if (len > conn->in_room) {
-        uint8_t *grown = malloc(len);
+        size_t most = conn->limits.in + CONN_READ_SIZE;
+        size_t room = len < DIRECT_MIN ? len : len + len / 2 + DIRECT_MIN;
+        uint8_t *grown;
 
+        if (room > most)
+            room = most;
+        grown = malloc(room);
         if (!grown) {
             conn_close(conn, "out of memory");
             return false;
@@ -207,7 +217,7 @@ keep_rest(struct conn *conn, const uint8_t *rest, size_t len)
         memcpy(grown, rest, len);
         free(conn->in);
         conn->in = grown;
-        conn->in_room = len;
+        conn->in_room = room;
     } else {
         assert(conn->in);
         memmove(conn->in, rest, len);
@@ -241,34 +251,36 @@ static void
 on_readable(struct conn *conn)
 {
     static uint8_t scratch[CONN_IN_MAX + CONN_READ_SIZE]; /* the process's one input buffer */
+    uint8_t *buf = scratch;
     size_t had = conn->in_len;
+    size_t room = CONN_READ_SIZE;
     size_t len = 0;
 
     assert(had <= conn->limits.in);
-    if (had > 0)
+    if (conn->in_room - had >= DIRECT_MIN) {
+        buf = conn->in;
+        if (conn->in_room - had < room)
+            room = conn->in_room - had;
+    } else if (had > 0) {
         memcpy(scratch, conn->in, had);
-    switch (read_some(conn, scratch + had, CONN_READ_SIZE, &len)) {
+    }
+    switch (read_some(conn, buf + had, room, &len)) {
     case IO_SOME:
-        deliver(conn, scratch, had + len);
+        deliver(conn, buf, had + len);
         break;
     case IO_NONE:
     case IO_ENDED:
         break;
     }
-    /* What OpenSSL has already decrypted makes no socket readable. */
-    if (conn->state == CONN_OPEN && conn->tls && len == CONN_READ_SIZE && !conn->paused)
-        loop_defer(conn->loop, &conn->task);
 }
 
-/* Reading goes on after a pause, or with another owner: first what was left, then, because no socket becomes
- * readable by it, what OpenSSL holds. */
+/* Reading goes on after a pause, or with another owner: with what was left. OpenSSL holds nothing back: it
+ * reads one record from the socket at a time. */
 static void
 take_up(struct conn *conn)
 {
     if (conn->state == CONN_OPEN && !conn->paused && conn->in_len > 0)
         deliver(conn, conn->in, conn->in_len);
-    if (conn->state == CONN_OPEN && !conn->paused && conn->tls)
-        on_readable(conn);
 }
 
 /* ---- writing ---- */
@@ -660,8 +672,7 @@ conn_set_owner(struct conn *conn, const struct conn_ops *ops, void *arg)
 {
     conn->ops = *ops;
     conn->arg = arg;
-    if (conn->in_len > 0)
-        loop_defer(conn->loop, &conn->task);
+    loop_defer(conn->loop, &conn->task); /* within data it is not known yet what will be left */
 }
 
 void
@@ -680,7 +691,7 @@ conn_resume(struct conn *conn)
         return;
     conn->paused = false;
     watch_for(conn);
-    if (conn->in_len > 0 || conn->tls)
+    if (conn->in_len > 0)
         loop_defer(conn->loop, &conn->task);
 }
 

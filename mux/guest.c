@@ -19,6 +19,8 @@
 #include "mux/stats.h"
 #include "mux/text.h"
 
+#define SESSIONS_OF_VM 16u /* connections of one VM at a time: one that hoards them costs no other VM */
+
 enum guest_state { GUEST_GREETING, GUEST_ACTIVE, GUEST_SILENT, GUEST_CLOSED };
 
 static const char *const state_names[] = { "greeting", "active", "silent", "closed" };
@@ -233,7 +235,8 @@ on_hello(struct guest *guest, const struct gr_record *record)
     set_state(guest, GUEST_ACTIVE);
     guest->heard = loop_now();
     guest->acked = 0; /* a second HELLO is another stream, whose volumes have not been told */
-    free(guest->volumes), guest->volumes = NULL;
+    free(guest->volumes);
+    guest->volumes = NULL;
     about = who(guest);
     log_info(&about, "connected by %s: build %s, %s, boot %s, from sequence %llu", guest->door.name, build,
              guest_os, guest->stream->boot_text, (unsigned long long)guest->stream->log.last + 1);
@@ -259,6 +262,11 @@ on_event(struct guest *guest, const struct gr_record *record)
         (last != record->sequence && record->sequence <= stream->log.last)) {
         protocol_error(guest, "%s record: sequence %llu, expected %llu", gr_type_name(record->type),
                        (unsigned long long)record->sequence, (unsigned long long)stream->log.last + 1);
+        return true;
+    }
+    if (last - stream->log.last > ROUTE_LOST_MAX) {
+        protocol_error(guest, "LOST record: %llu events, expected at most %u",
+                       (unsigned long long)(last - stream->log.last), ROUTE_LOST_MAX);
         return true;
     }
     if (record->type == GR_LOST) {
@@ -537,10 +545,31 @@ guest_list_close(struct guest_list *list, const char *reason)
 void
 guest_list_fini(struct guest_list *list)
 {
+    struct guest *guest;
+
+    LIST_FOREACH (guest, &list->guests, in_list) /* those that do not read what they are told last */
+        conn_close(guest->conn, "gimuxd ends");
+    loop_flush(list->loop);
     loop_timer_free(list->heartbeat);
 }
 
 /* ---- beginning ---- */
+
+/* Whether the VM behind the door, as far as the door knows it, has as many sessions as one may have. */
+static bool
+is_crowded(const struct guest_list *list, const struct guest_door *door)
+{
+    const struct guest *guest;
+    unsigned count = 0;
+
+    if (!door->proved && door->cid == 0)
+        return false;
+    LIST_FOREACH (guest, &list->guests, in_list)
+        count += door->proved
+                     ? guest->door.proved && memcmp(guest->door.vm_uuid, door->vm_uuid, GR_UUID_SIZE) == 0
+                     : guest->door.cid == door->cid;
+    return count >= SESSIONS_OF_VM;
+}
 
 static struct guest *
 begin(struct guest_list *list, const struct guest_door *door)
@@ -548,6 +577,10 @@ begin(struct guest_list *list, const struct guest_door *door)
     struct guest *guest;
 
     stats.guest_connections_total++;
+    if (is_crowded(list, door)) {
+        log_warning(NULL, "%s: closed: this VM has %u connections already", door->name, SESSIONS_OF_VM);
+        return NULL;
+    }
     if (list->count >= list->conf->limits.connections) {
         log_warning(NULL, "%s: closed: limits.connections = %u is reached", door->name,
                     list->conf->limits.connections);

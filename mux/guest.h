@@ -44,7 +44,7 @@ void guest_list_pause(struct guest_list *list);
 /* Says BYE to all and closes them. Their memory goes at the end of the turn. */
 void guest_list_close(struct guest_list *list, const char *reason);
 
-/* Frees what is left, after the loop has ended and the last turn's tasks have run. */
+/* Closes what is left of connections and frees it, after guest_list_close and when the loop has ended. */
 void guest_list_fini(struct guest_list *list);
 
 /* A session begins on a connected, non-blocking socket, which is taken over. At the configured limit of

@@ -119,9 +119,14 @@ log_line(enum log_level level, const struct log_who *who, const char *format, ..
     va_start(args, format);
     vsnprintf(text + len, sizeof(text) - len, format, args);
     va_end(args);
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        bool high = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080 to U+009F are controls, too */
+
+        if (high)
+            *c++ = ' ';
+        if (high || *c < 0x20 || *c == 0x7f)
             *c = '?';
+    }
     sent = log_state.syslog_fd >= 0 ? send_syslog(level, text) : send_stderr(level, text);
     log_state.dropped = sent ? 0 : log_state.dropped + 1;
 }

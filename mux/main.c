@@ -38,7 +38,8 @@ struct daemon {
     struct door_list doors;
     struct admin *admin;
     struct loop_timer *drain;
-    uint64_t drain_until; /* loop_now; 0: not draining */
+    uint64_t drain_until;         /* loop_now; 0: not draining */
+    char pid_file[CONF_PATH_MAX]; /* that we have written; empty: none */
 };
 
 /* ---- the command line ---- */
@@ -309,7 +310,10 @@ start(struct daemon *daemon)
     if (!door_list_set_conf(&daemon->doors, daemon->conf))
         return false;
     daemon->admin = admin_new(daemon->loop, &daemon->conf->admin, &view);
-    return daemon->admin != NULL && write_pid_file(daemon->conf->pid_file);
+    if (!daemon->admin || !write_pid_file(daemon->conf->pid_file))
+        return false;
+    memcpy(daemon->pid_file, daemon->conf->pid_file, sizeof(daemon->pid_file));
+    return true;
 }
 
 static void
@@ -324,8 +328,8 @@ stop(struct daemon *daemon)
     route_fini(&daemon->route);
     loop_timer_free(daemon->drain);
     loop_free(daemon->loop);
-    if (daemon->conf->pid_file[0])
-        unlink(daemon->conf->pid_file);
+    if (daemon->pid_file[0])
+        unlink(daemon->pid_file);
     conf_free(daemon->conf);
 }
 

@@ -35,6 +35,10 @@
 
 static_assert(CONF_SOLUTIONS_MAX <= VMLOG_SINKS, "every solution has a slot in the VM logs");
 
+/* Bytes that a full log still takes of events about a VM's drivers that come and go; a record that made it
+ * full may be as long as a frame. */
+#define FLAP_ROOM (DELIMITED_FRAME_MAX + 2 * (uint64_t)VMLOG_LARGE_CHUNK)
+
 static void end_of_turn(void *arg);
 
 static void
@@ -52,8 +56,10 @@ route_memory_bound(const struct conf *conf)
     uint64_t solution =
         8 * DELIMITED_FRAME_MAX; /* a frame in and unpacked, frames of its own out while they grow */
 
-    return conf->limits.memory + conf->limits.connections * guest +
-           conf->limits.vms * (uint64_t)VMLOG_SMALL_CHUNK + CONF_SOLUTIONS_MAX * solution;
+    uint64_t vm = VMLOG_SMALL_CHUNK + sizeof(struct vm) + VM_STREAMS_MAX * sizeof(struct stream);
+
+    return conf->limits.memory + conf->limits.connections * guest + conf->limits.vms * vm +
+           CONF_SOLUTIONS_MAX * solution;
 }
 
 void
@@ -120,6 +126,13 @@ pool_has_room_again(const struct route *route)
     return route->pool.used + VMLOG_LARGE_CHUNK <= route->pool.limit / 8 * 7;
 }
 
+/* There is memory for what this VM waits with. */
+static bool
+has_memory_again(const struct route *route, const struct vm *vm)
+{
+    return pool_has_room_again(route) && route->pool.used + vm->refused <= route->pool.limit;
+}
+
 /* What sinks with policy drop have in flight may be more than three quarters of a small log; nobody waits for
  * it. */
 static bool
@@ -127,7 +140,7 @@ has_room_again(const struct route *route, const struct vm *vm)
 {
     bool settled = vm->log.accept.number == vm->log.next_number && !is_full(route, vm);
 
-    return (settled || vm->log.bytes <= route->conf->limits.vm_log / 4 * 3) && pool_has_room_again(route);
+    return (settled || vm->log.bytes <= route->conf->limits.vm_log / 4 * 3) && has_memory_again(route, vm);
 }
 
 static void
@@ -159,6 +172,7 @@ resume_vms(struct route *route)
         if (!has_room_again(route, vm))
             continue;
         vm->paused = false;
+        vm->refused = 0;
         LIST_REMOVE(vm, in_paused);
         log_debug(&(struct log_who){ .vm = vm->uuid_text }, "resumed: its log holds %zu bytes",
                   vm->log.bytes);
@@ -249,11 +263,22 @@ relieve(struct route *route, struct vm *vm)
         give_up(route, vm, sink);
 }
 
+static bool
+waits_for_memory(const struct route *route)
+{
+    const struct vm *vm;
+
+    LIST_FOREACH (vm, &route->paused, in_paused)
+        if (!has_memory_again(route, vm))
+            return true;
+    return false;
+}
+
 /* Other VMs than those that wait for memory may hold it. */
 static void
 relieve_longest(struct route *route)
 {
-    while (!LIST_EMPTY(&route->paused) && !pool_has_room_again(route)) {
+    while (waits_for_memory(route)) {
         struct vm *longest = NULL;
 
         for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
@@ -319,6 +344,8 @@ append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, 
     uint8_t *at = vmlog_reserve(&vm->log, len, beyond);
     const uint8_t *found;
 
+    if (!at && !beyond)
+        vm->refused = sizeof(struct vmlog_chunk) + 2 * sizeof(struct vmlog_entry) + len;
     if (!at)
         return false;
     gimux__v1__frame__pack(frame, at + delimited_put_prefix(at, body));
@@ -377,25 +404,22 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
     Gimux__V1__Gap gap = GIMUX__V1__GAP__INIT;
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
 
-    while (stream->log.last < last) {
-        uint64_t count = last - stream->log.last;
-        struct vmlog_entry entry = { .stream = &stream->log, .cls = VMLOG_GAP };
+    struct vmlog_entry entry = { .stream = &stream->log, .sequence = last, .cls = VMLOG_GAP };
 
-        entry.count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
-        entry.sequence = stream->log.last + entry.count;
-        gap.stream = stream->log.id;
-        gap.first_sequence = stream->log.last + 1;
-        gap.last_sequence = entry.sequence;
-        gap.reason = GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER;
-        frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
-        frame.gap = &gap;
-        if (!append(stream->vm, &frame, &entry, NULL, 0, false)) {
-            pause_vm(route, stream->vm);
-            return false;
-        }
-        stream->vm->events += entry.count;
-        after_append(route, stream->vm);
+    assert(last > stream->log.last && last - stream->log.last <= ROUTE_LOST_MAX);
+    entry.count = (uint32_t)(last - stream->log.last);
+    gap.stream = stream->log.id;
+    gap.first_sequence = stream->log.last + 1;
+    gap.last_sequence = last;
+    gap.reason = GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER;
+    frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
+    frame.gap = &gap;
+    if (!append(stream->vm, &frame, &entry, NULL, 0, false)) {
+        pause_vm(route, stream->vm);
+        return false;
     }
+    stream->vm->events += entry.count;
+    after_append(route, stream->vm);
     return true;
 }
 
@@ -504,9 +528,12 @@ route_open(struct route *route, const struct route_hello *hello, void *guest, st
     const struct gr_hello *said = hello->hello;
     struct vm *vm = add_vm(route, said->vm_uuid);
     struct stream *stream;
+    uint64_t dropped = said->first_held - 1; /* what the driver had and has not any more, up to this */
 
     if (!vm)
         return reject(why, why_size, GR_REJECT_LIMIT, "limits.vms is reached");
+    if (vm->paused && vm->log.bytes >= route->conf->limits.vm_log + FLAP_ROOM)
+        return reject(why, why_size, GR_REJECT_LIMIT, "the VM's log is full");
     if (!hello->proved && find_clone(vm, hello))
         return reject(why, why_size, GR_REJECT_CLONE,
                       "another VM with this UUID is connected: a clone needs a UUID of its own");
@@ -524,7 +551,9 @@ route_open(struct route *route, const struct route_hello *hello, void *guest, st
         return reject(why, why_size, GR_REJECT_LIMIT, "too many streams of this VM wait to be delivered");
     snprintf(stream->build, sizeof(stream->build), "%s", hello->build);
     snprintf(stream->guest_os, sizeof(stream->guest_os), "%s", hello->guest_os);
-    if (said->first_held > stream->log.last + 1 && !route_lost(route, stream, said->first_held - 1))
+    if (dropped > stream->log.last && dropped - stream->log.last > ROUTE_LOST_MAX)
+        return reject(why, why_size, GR_REJECT_LIMIT, "first_held is too far ahead of what gimuxd has");
+    if (dropped > stream->log.last && !route_lost(route, stream, dropped))
         return reject(why, why_size, GR_REJECT_LIMIT, "the VM's log is full");
     stream->ended = false;
     stream->guest = guest;

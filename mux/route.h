@@ -76,7 +76,12 @@ void route_lifecycle(struct route *route, struct stream *stream, bool up, const 
 bool route_publish(struct route *route, struct stream *stream, const struct gr_record *record,
                    const struct volume_map *volumes);
 
-/* The driver has dropped stream->log.last + 1 .. last itself. Returns false if there is no room now. */
+/* As many sequences as a driver may say to have dropped at once. More would be a lie, and fit no log entry.
+ */
+#define ROUTE_LOST_MAX UINT32_MAX
+
+/* The driver has dropped stream->log.last + 1 .. last (ROUTE_LOST_MAX at most) itself. Returns false if there
+ * is no room now. */
 bool route_lost(struct route *route, struct stream *stream, uint64_t last);
 
 /* ---- SVMs ---- */

@@ -172,6 +172,8 @@ take_subscription(struct sink *sink, const Gimux__V1__Subscription *subscription
         return NULL;
     if (subscription->n_vm_uuids > SINK_VMS_MAX)
         return "hello: more than 64 VMs in the subscription";
+    if (subscription->n_muted_path_prefixes > SINK_MUTES_MAX)
+        return "hello: more than 1024 muted path prefixes in the subscription";
     for (size_t i = 0; i < subscription->n_vm_uuids; i++)
         if (!gr_uuid_parse(subscription->vm_uuids[i], sink->vms[sink->vm_count++]))
             return "hello: a VM in the subscription is not a UUID";
@@ -254,8 +256,13 @@ sink_up(struct sink *sink, struct vm_table *table, Gimux__V1__SvmHello *hello)
     sink->connection++;
     sink->up = true;
     for (vm = table->vms; vm; vm = vm->hh.next) {
-        LIST_FOREACH (stream, &vm->streams, of_vm)
+        LIST_FOREACH (stream, &vm->streams, of_vm) {
+            struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+
             sink_stream_added(sink, stream);
+            if (progress->filtered > 0)
+                progress->reported = UINT64_MAX; /* told or not: the old link may have lost it */
+        }
         sink_activate(sink, vm);
     }
     return NULL;
@@ -360,7 +367,9 @@ take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t ma
     size_t budget = (size_t)turn->deficit;
     struct vmlog_stream *stream = NULL;
 
-    if (budget > sink->window - cursor->span)
+    if (cursor->span >= sink->window)
+        budget = 0; /* a reload made the window smaller */
+    else if (budget > sink->window - cursor->span)
         budget = sink->window - cursor->span;
     if (budget > max_bytes)
         budget = max_bytes;
@@ -388,14 +397,18 @@ void
 sink_gather(struct sink *sink, struct vmlog_batch *batch, size_t max_bytes)
 {
     const unsigned max_portions = sizeof(sink->portions) / sizeof(sink->portions[0]);
+    const struct vm_turn *owing = NULL; /* the first that was passed over */
 
     sink->portion_count = 0;
     while (!TAILQ_EMPTY(&sink->ring) && sink->portion_count < max_portions && batch->bytes < max_bytes &&
            batch->count < batch->max) {
         struct vm_turn *turn = TAILQ_FIRST(&sink->ring);
 
+        if (turn == owing && sink->portion_count > 0)
+            return; /* those who had a turn have the next */
         turn->deficit += QUANTUM;
         if (turn->deficit <= 0) {
+            owing = owing ? owing : turn;
             TAILQ_REMOVE(&sink->ring, turn, ring);
             TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
             continue;

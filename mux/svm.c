@@ -18,6 +18,7 @@
 #include "mux/frame.h"
 #include "mux/log.h"
 #include "mux/stats.h"
+#include "mux/text.h"
 #include "proto/delimited.h"
 
 #define REDIAL_MIN_MS  100
@@ -64,6 +65,22 @@ set_state(struct svm *svm, enum svm_state state)
     svm->state = state;
 }
 
+/* What an SVM says, as UTF-8 for logs and displays; what does not fit is left out, by whole characters. */
+static void
+take_text(const char *said, char *out, size_t cap)
+{
+    char buf[TEXT_ROOM(LAST_ERROR_MAX)];
+    bool lossy = false;
+    size_t len = text_from_utf8((const uint8_t *)said, strnlen(said, LAST_ERROR_MAX), buf, &lossy);
+
+    if (len >= cap)
+        len = cap - 1;
+    while (len > 0 && ((unsigned char)buf[len] & 0xc0) == 0x80)
+        len--;
+    memcpy(out, buf, len);
+    out[len] = '\0';
+}
+
 /* ---- the end of a connection ---- */
 
 /* Between half and the whole of the time, so that links that broke together do not come back together. */
@@ -83,12 +100,14 @@ link_down(struct svm *svm, const char *reason)
 {
     struct log_who about = who(svm);
     uint32_t wait = with_jitter(svm->redial);
+    char text[LAST_ERROR_MAX];
 
     if (svm->state == SVM_UP)
         route_sink_down(svm->list->route, &svm->sink);
-    if (strcmp(reason, svm->last_error) != 0 || svm->state >= SVM_GREETING)
-        log_warning(&about, "%s; trying again in %u ms", reason, wait);
-    snprintf(svm->last_error, sizeof(svm->last_error), "%s", reason);
+    take_text(reason, text, sizeof(text));
+    if (strcmp(text, svm->last_error) != 0 || svm->state >= SVM_GREETING)
+        log_warning(&about, "%s; trying again in %u ms", text, wait);
+    memcpy(svm->last_error, text, sizeof(text));
     set_state(svm, SVM_WAITING);
     svm->redial = svm->redial * 2 < svm->conf.redial_max ? svm->redial * 2 : svm->conf.redial_max;
     loop_timer_start(svm->timer, wait);
@@ -159,7 +178,7 @@ on_hello(struct svm *svm, Gimux__V1__Frame *frame)
         protocol_error(svm, "SvmHello: version %u, expected 1", hello->version);
         return;
     }
-    snprintf(svm->name, sizeof(svm->name), "%s", hello->name);
+    take_text(hello->name, svm->name, sizeof(svm->name));
     frame->body_case = GIMUX__V1__FRAME__BODY__NOT_SET; /* the sink owns it now */
     frame->svm_hello = NULL;
     why = route_sink_up(svm->list->route, &svm->sink, hello);
@@ -522,6 +541,15 @@ load_tls(const struct conf *conf, struct tls_context *contexts[CONF_SOLUTIONS_MA
     return good;
 }
 
+/* The name that is being resolved is not the one any more. */
+static void
+begin_again(struct svm *svm)
+{
+    loop_lookup_cancel(svm->lookup);
+    svm->lookup = NULL;
+    attempt(svm);
+}
+
 /* The lists of a configuration that goes away must not be pointed to; and what changed takes effect. */
 static void
 change_svm(struct svm *svm, const struct conf_solution *conf, struct tls_context *tls)
@@ -543,6 +571,10 @@ change_svm(struct svm *svm, const struct conf_solution *conf, struct tls_context
     if (svm->state == SVM_UP)
         set_state(svm, SVM_GREETING); /* until the connection says that it is closed */
     svm->redial = REDIAL_MIN_MS;
+    if (svm->state == SVM_WAITING)
+        loop_timer_start(svm->timer, 0);
+    else if (svm->state == SVM_RESOLVING)
+        begin_again(svm);
 }
 
 bool

@@ -75,6 +75,8 @@ tls_context_new(const char *cert, const char *key, const char *ca, char why[TLS_
     SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION);
     SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
+    /* One record at a time: a peer that sends nothing but key updates would else keep us in one call. */
+    SSL_CTX_clear_mode(ssl, SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
     context->ssl = ssl;
     context->holders = 1;

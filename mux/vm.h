@@ -51,6 +51,7 @@ struct vm {
     unsigned connected; /* streams with a guest */
     uint64_t events;    /* sequences taken from its drivers */
     bool paused;        /* its guests are not read, because the log is full */
+    size_t refused;     /* bytes of memory that a record needs for which there was none; else 0 */
     bool dirty;         /* in the route's list of VMs to look after at the end of the turn */
     uint16_t power;     /* enum gr_power_op of the last lifecycle event about it, 0: none */
     struct stream *own; /* gimuxd's stream of this VM, or NULL */

@@ -34,7 +34,7 @@ struct vmlog_progress {
     uint64_t delivered; /* counts, whole life of the stream; gapped counts sequences when they are given up */
     uint64_t filtered;
     uint64_t gapped;
-    uint64_t reported; /* settled when progress was last told */
+    uint64_t reported; /* settled when progress was last told; UINT64_MAX: it must be told anew */
 };
 
 /* What a log keeps of a stream. Embedded in the owner's stream object; zero-initialize, then set id and last.

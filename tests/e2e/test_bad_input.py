@@ -101,6 +101,8 @@ AFTER_HELLO = {
     "far sequence": (d.file(2**64 - 1, "/a"), f"sequence {2**64 - 1}, expected 1"),
     "LOST with a hole": (d.lost(5, 9), "sequence 5, expected 1"),
     "LOST that ends before it begins": (d.file(1, "/a") + d.lost(2, 1), "LOST"),
+    "LOST without end": (d.lost(1, 2**64 - 1), f"LOST record: {2**64 - 1} events, expected at most {2**32 - 1}"),
+    "LOST of 2^32": (d.lost(1, 2**32), f"LOST record: {2**32} events, expected at most"),
     "LOST of number 0": (d.lost(0, 3), "LOST"),
     "operation 0": (d.file(1, "/a", op=0), "FILE"),
     "operation 8": (d.file(1, "/a", op=8), "FILE"),
@@ -253,6 +255,40 @@ def test_repetitions_are_ignored(world):
         wait_for("seven, once each", lambda: beside.svm.streams().get((again.vm, "linux"), {}).get("delivered") == 7)
         assert world.metrics()["gimux_guest_duplicates_total"] == 5
         assert grave(world, beside.lines) == []
+
+
+def test_first_held_far_ahead(world):
+    """A hole of 2^64 sequences is one gap at most, not a VM log full of them, nor a turn of a second."""
+    with Beside(world) as beside, d.Driver(world.shared) as first:
+        first.say_hello().events(1).expect_ack(1)
+        used = world.metrics()["gimux_log_bytes"]
+        with d.Driver(world.shared, first.vm, first.boot) as liar:
+            (answer,) = liar.send_hello(first_held=2**64 - 1).expect_end()
+        assert (answer.type, answer.code) == (d.REJECT, d.REJECT_LIMIT)
+        assert world.metrics()["gimux_log_bytes"] <= used + 65536
+        with d.Driver(world.shared, first.vm, first.boot) as again:
+            assert again.say_hello(first_held=2).welcome.next_wanted == 2
+            again.send(d.lost(2, 2**32))
+            again.sent = 2**32
+            again.expect_ack(again.sent)
+            (stream,) = [s for s in beside.svm.stats()["streams"] if s["vm_uuid"] == first.vm and s["driver"] == "linux"]
+            assert stream["gaps"] == [{"first": 2, "last": 2**32, "reason": "driver"}]
+
+
+def test_last_sequence_of_all(world):
+    """No arithmetic overflows at the end of the numbers."""
+    last = 2**64 - 1
+    with Beside(world), d.Driver(world.shared) as guest:
+        guest.say_hello(first_held=last)
+        guest.send(d.file(last, "/a"))
+        guest.sent = last
+        guest.expect_ack(last)
+        with d.Driver(world.shared, guest.vm, guest.boot) as again:
+            again.send_hello(first_held=1)
+            again.send(d.file(1, "/a") + d.ping(3))
+            assert again.expect(d.WELCOME)
+            again.sent = last
+            assert again.expect(d.PONG)
 
 
 def test_many_bad_ones_at_once(world):

@@ -2,11 +2,14 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
 import stat
 import subprocess
+import threading
+import time
 
 import pytest
 from driver import Driver
@@ -110,10 +113,10 @@ def test_an_address_that_was_wrong_is_dialled_at_once_when_it_is_mended(world):
         world.start()
         wait_for("a long wait", lambda: world.gimuxd.err.count("waiting -> connecting") >= 6)
     world.configure({"svm": {"address": svm, "redial_max": "1000s"}})
-    attempts = world.gimuxd.err.count("waiting -> connecting")
+    mended = time.monotonic()
     assert world.reload()
     world.wait_up(1)
-    assert world.gimuxd.err.count("waiting -> connecting") == attempts + 1
+    assert time.monotonic() - mended < 1.6  # what it would have waited at the least
 
 
 def test_doors_of_vm_sections_appear_and_vanish(world):
@@ -211,6 +214,13 @@ def test_sigterm_says_what_it_could_not_deliver(world):
     assert len(told) == 1 and " solution=stopped ending with 51 events not delivered" in told[0]  # one is lifecycle
 
 
+def send_all(driver, count):
+    try:
+        driver.events(count, path="/tmp/" + 50 * "x" + "-%d")
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+
+
 def test_sigterm_does_not_let_paused_guests_go_on(world):
     """What is read while gimuxd ends could only add to what it has to deliver."""
     svm = world.svm("svm", "--quiet")
@@ -218,7 +228,9 @@ def test_sigterm_does_not_let_paused_guests_go_on(world):
     world.start(up=1)
     svm.kill(signal.SIGSTOP)
     with Driver(world.shared) as driver:
-        driver.say_hello().events(3000, path="/tmp/" + 50 * "x" + "-%d")
+        driver.say_hello()
+        sender = threading.Thread(target=send_all, args=(driver, 3000))
+        sender.start()
         wait_for("the pause", lambda: world.metrics()[f'gimux_vm_paused{{vm="{driver.vm}"}}'] == 1)
         taken = world.metrics()["gimux_guest_records_total"]
         assert taken < 3000
@@ -226,6 +238,7 @@ def test_sigterm_does_not_let_paused_guests_go_on(world):
         world.gimuxd.wait_err("ending: ")
         svm.kill(signal.SIGCONT)
         assert world.gimuxd.wait() == 0
+        sender.join()
     assert svm.delivered("linux") == taken
 
 
@@ -260,13 +273,23 @@ def run_daemon(path):
 
 @pytest.fixture(name="background")
 def fixture_background(world):
-    """Ends the gimuxd that the test has put into the background."""
+    """Ends whatever gimuxd the test has put into the background, known by its configuration."""
     yield world
-    pid_file = world.run / "pid"
-    if pid_file.exists():
-        pid = int(pid_file.read_text())
+
+    def running():
+        found = []
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"gimuxd") and any(w.startswith(bytes(world.directory)) for w in words):
+                found.append(int(entry.name))
+        return found
+    for pid in running():
         os.kill(pid, signal.SIGTERM)
-        wait_for("its end", lambda: not pid_file.exists() and not os.path.exists(f"/proc/{pid}/exe"))
+    wait_for("the end of what runs in the background", lambda: not running())
+    assert not (world.run / "pid").exists()
 
 
 def test_a_daemon_is_ready_when_its_parent_ends(background):
@@ -311,7 +334,8 @@ METRIC = re.compile(r'(gimux_[a-z_]+)(?:\{([a-z]+)="([^"\\]*)"\})? (\d+)')
 
 def test_metrics_are_prometheus_text(world):
     svm = world.svm("svm", "--quiet")
-    world.configure({"svm": {"address": svm}, "down": {"address": "tcp:127.0.0.1:1", "policy": "drop"}})
+    world.configure({"svm": {"address": svm}, "down": {"address": "tcp:127.0.0.1:1", "policy": "drop"}},
+                    rest="drain = 50ms")
     world.start(up=1)
     with Driver(world.shared) as driver:
         driver.say_hello().events(7)
@@ -345,7 +369,7 @@ def test_status_tells_of_vms_streams_solutions_cursors_and_gaps(world):
     svm = world.svm("svm", "--quiet")
     world.configure({"svm": {"address": svm, "altitude": 100},
                      "down": {"address": "tcp:127.0.0.1:1", "altitude": 200, "policy": "drop"}},
-                    rest='host = "test-host"\nlimits {\n    vm_window = 64K\n}')
+                    rest='host = "test-host"\ndrain = 50ms\nlimits {\n    vm_window = 64K\n}')
     world.start(up=1)
     with Driver(world.shared) as driver:
         driver.say_hello().events(1000)
@@ -375,7 +399,8 @@ def test_the_admin_door_is_for_root_and_takes_no_more_than_get(world):
     assert stat.S_IMODE(world.admin.stat().st_mode) == 0o600
     for path in (world.run / "shared.sock", world.run / "vmx.sock"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    for request, expected in ((b"GET /nothing HTTP/1.0\r\n\r\n", b" 404 "), (b"DELETE /metrics HTTP/1.0\r\n\r\n", b" 501 "),
+    for request, expected in ((b"GET /nothing HTTP/1.0\r\n\r\n", b" 404 "),
+                              (b"DELETE /metrics HTTP/1.0\r\n\r\n", b" 501 "),
                               (b"GET /metrics HTTP/1.0\r\nX: " + 100000 * b"x" + b"\r\n\r\n", b" 4")):
         with socket.socket(socket.AF_UNIX) as door:
             door.settimeout(DEADLINE)

@@ -169,7 +169,7 @@ def test_certificates_replaced_on_disk(world, pki, tmp_path):
             (files / name).write_bytes((pki / source).read_bytes())
     install("client")
     svm = tls_svm(world, pki)
-    world.configure({"av": solution(files, svm.address)})
+    world.configure({"av": solution(files, svm.address)}, rest="drain = 50ms")
     world.start(up=1)
     install("client-wrong-ca")
     assert world.reload()

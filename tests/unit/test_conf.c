@@ -137,7 +137,7 @@ test_defaults(void **state)
 static const char full[] =
     "host = h pid_file = \"\" admin = \"unix:/a\" log = syslog log_level = error\n"
     "heartbeat = 1s silence = 2s drain = 0ms\n"
-    "doors { vsock = \"vsock:any:1\" vm_dir = /vms shared = \"unix:/s\" vmx = \"unix:/x\"\n"
+    "doors { vsock = \"vsock:any:1\" vm_dir = /vms vm_group = kvm shared = \"unix:/s\" vmx = \"unix:/x\"\n"
     "  port = 7 unknown_cid = hello redial = 10ms }\n"
     "limits { memory = 1G vm_log = 1M vm_window = 64K vms = 2 connections = 3 }\n"
     "vm \"" VM_A "\" { cid = 5 uds_path = /u dial = \"vsock:5:6\" dial_connect = yes }\n"

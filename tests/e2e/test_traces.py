@@ -1,0 +1,252 @@
+"""Traces of real machines through all of it: imported, replayed, and at the SVM what the logs say, counted here."""
+
+import collections
+import gzip
+import ipaddress
+import json
+import os
+import pathlib
+
+import pytest
+from harness import ROOT, load_summary, wait_for
+
+LOGS = pathlib.Path(os.environ.get("GIMUX_TRACES", ROOT.parent / "shared" / "traces"))
+OWN = sorted((ROOT / "tests" / "data").glob("*.pcap"))
+REST = "heartbeat = 200ms\nsilence = 30s"
+DEVICE = "\\device\\harddiskvolume2"
+
+# Event id: what it becomes, where that is not in doubt. 4663 becomes what its rights say; none here is of a file.
+BECOMES = {1: ("process", "Launch"), 2: ("file", "Set Attributes"), 3: ("network", "Open"), 5: ("process", "Terminate"),
+           11: ("file", "Create"), 15: ("file", "Create"), 22: ("dns", "Response"), 23: ("file", "Delete"),
+           26: ("file", "Delete"), 4624: ("authentication", "Logon"), 4634: ("authentication", "Logoff"),
+           4656: ("file", "Open"), 4688: ("process", "Launch"), 4689: ("process", "Terminate"),
+           5156: ("network", "Open"), 5158: ("network", "Listen")}
+ACTIVITY_IDS = {("process", "Launch"): 1, ("process", "Terminate"): 2, ("file", "Create"): 1, ("file", "Delete"): 4,
+                ("file", "Set Attributes"): 6, ("file", "Open"): 14, ("network", "Open"): 1, ("network", "Listen"): 7,
+                ("dns", "Response"): 2, ("authentication", "Logon"): 1, ("authentication", "Logoff"): 2}
+
+
+class Replayed:
+    """One log: its events as JSON, and the events that an SVM got of it."""
+
+    def __init__(self, world, name):
+        path = LOGS / f"{name}.jsonl.gz"
+        if not path.exists():
+            pytest.skip(f"no {path}: set GIMUX_TRACES to the directory of the logs")
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            self.lines = [json.loads(line) for line in lines]
+        self.wanted = [e for e in self.lines if e["EventID"] in BECOMES and e.get("ObjectType", "File") == "File"]
+        trace = world.directory / f"{name}.pcap"
+        run = world.sim("import", path, "--output", trace, "--json")
+        assert run.wait() == 0, run.err
+        self.imported = json.loads(run.out)
+        svm = world.svm("one", "--json")
+        world.configure({"one": {"address": svm}}, rest=REST)
+        world.start(up=1)
+        run = world.sim("replay", trace, "--fast", "--connect", world.shared)
+        assert run.wait() == 0, run.err
+        wait_for("all of it at the SVM", lambda: svm.delivered() - svm.delivered("gimuxd") >= len(self.wanted))
+        assert world.gimuxd.end() == 0
+        assert svm.end() == 0
+        self.events = [e for e in svm.events() if e["driver"] != "gimuxd"]
+
+    def of(self, *ids):
+        return [e for e in self.wanted if e["EventID"] in ids]
+
+    def at_svm(self, cls, activity):
+        return [e for e in self.events if e["class"] == cls and e["activity_id"] == ACTIVITY_IDS[cls, activity]]
+
+
+LOG = pytest.mark.parametrize("name", ["windows-ad-playbook", "windows-lsass"])
+
+
+@pytest.fixture(name="log")
+def fixture_log(world, name):
+    return Replayed(world, name)
+
+
+def letters(path):
+    """A path as an SVM has it."""
+    return "C:" + path[len(DEVICE):] if path and path.lower().startswith(DEVICE + "\\") else path
+
+
+def counted(values):
+    """How often each comes; "-" and what is missing are the same."""
+    return collections.Counter(v for v in values if v and v not in ("-", "<unknown process>"))
+
+
+def account(event, domain, name):
+    return "\\".join(part for part in (event.get(domain), event[name]) if part and part != "-")
+
+
+@LOG
+def test_counts(log):
+    assert log.imported["lines"] == len(log.lines) and log.imported["unusable"] == 0
+    assert sum(row["imported"] for row in log.imported["events"]) == len(log.wanted) == len(log.events)
+    expected = collections.Counter((BECOMES[e["EventID"]][0], ACTIVITY_IDS[BECOMES[e["EventID"]]]) for e in log.wanted)
+    assert collections.Counter((e["class"], e["activity_id"]) for e in log.events) == expected
+
+
+@LOG
+def test_every_machine_is_a_vm(log):
+    uuids = {m["hostname"]: m["vm_uuid"] for m in log.imported["machines"]}
+    expected = collections.Counter(uuids[e["Hostname"]] for e in log.wanted)
+    assert collections.Counter(e["vm_uuid"] for e in log.events) == expected
+    by_stream = collections.defaultdict(list)
+    for event in log.events:
+        by_stream[event["vm_uuid"], event["driver"]].append(event["sequence"])
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in by_stream.values())
+
+
+@LOG
+def test_paths_of_files(log):
+    """Every name arrives as the log has it; a stream's name in its own field."""
+    for activity, ids in (("Create", (11, 15)), ("Set Attributes", (2,)), ("Delete", (23, 26))):
+        got = [":".join(filter(None, (e["file"]["path"], e["file"].get("stream_name"))))
+               for e in log.at_svm("file", activity)]
+        assert counted(got) == counted(e["TargetFilename"] for e in log.of(*ids))
+    created = log.at_svm("file", "Create")
+    assert created and all(e["file"]["path"].startswith("C:\\") for e in created)
+    assert sum("stream_name" in e["file"] for e in created) == sum(":" in e["TargetFilename"][2:] for e in log.of(11, 15))
+    assert counted(e["file"]["path"] for e in log.at_svm("file", "Open")) == counted(
+        letters(e["ObjectName"]) for e in log.of(4656))
+    assert not any(e["lossy"] for e in log.events)
+
+
+@LOG
+def test_device_paths_have_letters(log):
+    """5156 and 5158 name the application as the kernel does."""
+    said = [e["Application"] for e in log.of(5156, 5158)]
+    assert any(path.startswith(DEVICE) for path in said)
+    of_sysmon = counted(e["Image"] for e in log.of(3))
+    got = counted(e["actor"].get("process_path") for e in log.events if e["class"] == "network")
+    assert got == counted(map(letters, said)) + of_sysmon
+    assert not any("harddiskvolume" in path.lower() for path in got)
+
+
+@LOG
+def test_names_of_users(log):
+    logons = log.at_svm("authentication", "Logon")
+    assert counted(e["authentication"]["user_name"] for e in logons) == counted(
+        account(e, "TargetDomainName", "TargetUserName") for e in log.of(4624))
+    assert counted(e["authentication"].get("user_uid") for e in logons) == counted(
+        e["TargetUserSid"] for e in log.of(4624))
+    started = log.at_svm("process", "Launch")
+    assert counted(e["actor"].get("user_name") for e in started) == counted(
+        [e.get("User") for e in log.of(1)] + [account(e, "SubjectDomainName", "SubjectUserName") for e in log.of(4688)])
+    assert counted(e["process"].get("cmd_line") for e in started) == counted(
+        [e.get("CommandLine") for e in log.of(1, 4688)])
+
+
+@LOG
+def test_names_and_addresses_of_the_network(log):
+    assert counted(e["dns"]["hostname"] for e in log.at_svm("dns", "Response")) == counted(
+        e["QueryName"] for e in log.of(22))
+    # network.step 1: PRECONNECT, which is 5156; 2: ESTABLISHED, which is Sysmon's
+    for step, event_id, names in ((1, 5156, ("SourceAddress", "DestAddress")), (2, 3, ("SourceIp", "DestinationIp"))):
+        got = [e["network"] for e in log.at_svm("network", "Open") if e["network"]["step"] == step]
+        expected = [(*sorted(normal(e[n]) for n in names), str(e["DestPort" if event_id == 5156 else "DestinationPort"]))
+                    for e in log.of(event_id)]
+        assert counted((*sorted((n["src_ip"], n["dst_ip"])), str(n["dst_port"])) for n in got) == counted(expected)
+
+
+def normal(address):
+    return str(ipaddress.ip_address(address))
+
+
+# ---- the traces that we recorded ourselves ----
+
+
+@pytest.mark.parametrize("trace", OWN, ids=lambda path: path.stem)
+def test_own_trace_as_several_vms(world, trace):
+    run = world.sim("info", trace, "--json")
+    assert run.wait() == 0
+    (stream,) = json.loads(run.out)["streams"]
+    svm = world.svm("one", "--json")
+    world.configure({"one": {"address": svm}}, rest=REST)
+    world.start(up=1)
+    summary = world.directory / "summary.json"
+    assert world.sim("replay", trace, "--fast", "--copies", 4, "--connect", world.shared, "--summary", summary).wait() == 0
+    wait_for("four times all", lambda: svm.delivered("linux") == 4 * stream["events"])
+    sent = {s["vm_uuid"]: s["sent"] for s in load_summary(summary)["streams"]}
+    assert len(sent) == 4 and stream["vm_uuid"] in sent
+    assert {vm: of["delivered"] for (vm, driver), of in svm.streams().items() if driver == "linux"} == sent
+    events = wait_for("its lines", lambda: len(svm.events(driver="linux")) == 4 * stream["events"]
+                      and svm.events(driver="linux"))
+    said = [[(e["sequence"], e["type_uid"], json.dumps(e.get(e["class"]))) for e in events if e["vm_uuid"] == vm]
+            for vm in sent]
+    assert all(copy == said[0] for copy in said), "every copy is the same but for its VM"
+
+
+# ---- what is no trace ----
+
+
+def cut(trace, size, directory):
+    path = directory / f"cut-{size}.pcap"
+    path.write_bytes(trace.read_bytes()[:size])
+    return path
+
+
+@pytest.mark.parametrize("size", [5000, 4913 - 100, 3000])
+def test_truncated_trace(world, size):
+    """What is whole is used; the message says how far that is."""
+    path = cut(ROOT / "tests/data/unpack.pcap", size, world.directory)
+    run = world.sim("info", path, "--json")
+    assert run.wait() == 1
+    packet, offset = map(int, run.wait_err(rf"{path.name}: damaged, .*packet (\d+) at byte (\d+): trunc").groups())
+    assert offset <= size < offset + 1000 and packet > 5
+    info = json.loads(run.out)
+    assert info["damaged"] and info["bytes_read"] == offset and info["packets"] == packet - 1
+    events = info["streams"][0]["events"]
+    svm = world.svm("one", "--quiet")
+    world.configure({"one": {"address": svm}}, rest=REST)
+    world.start(up=1)
+    run = world.sim("replay", path, "--fast", "--connect", world.shared)
+    run.wait()
+    run.wait_err(rf"damaged, replaying what could be read: packet {packet} at byte {offset}")
+    wait_for("what is whole", lambda: svm.delivered("linux") == events)
+
+
+@pytest.mark.parametrize(("data", "said"), [
+    (b"", "truncated dump file"), (b"\xd4\xc3\xb2\xa1\x02\x00", "truncated dump file"),
+    (b"Lorem ipsum dolor sit amet " * 20, "unknown file format")], ids=["empty", "half a header", "garbage"])
+@pytest.mark.parametrize("command", ["info", "replay"])
+def test_no_trace(world, command, data, said):
+    path = world.directory / "no.pcap"
+    path.write_bytes(data)
+    door = ["--connect", world.shared] if command == "replay" else []
+    run = world.sim(command, path, *door)
+    assert run.wait() == 1
+    assert said in run.err and str(path) in run.err and len(run.lines["err"]) == 1
+
+
+def test_trace_of_another_link_type(world):
+    """An Ethernet capture is a pcap file, but none of a guest."""
+    path = world.directory / "ethernet.pcap"
+    data = bytearray((ROOT / "tests/data/unpack.pcap").read_bytes())
+    data[20:24] = (1).to_bytes(4, "little")
+    path.write_bytes(data)
+    run = world.sim("info", path)
+    assert run.wait() == 1
+    assert "271" in run.err
+
+
+def test_truncated_log(world):
+    line = json.dumps({"EventID": 11, "SourceName": "Microsoft-Windows-Sysmon", "Hostname": "web",
+                       "@timestamp": "2020-10-22T08:29:53.801Z", "TargetFilename": "C:\\a-%d"})
+    whole = gzip.compress("".join(f"{line % n}\n" for n in range(1000)).encode(), mtime=0)
+    path = world.directory / "log.gz"
+    path.write_bytes(whole[:len(whole) // 2])
+    run = world.sim("import", path, "--output", world.directory / "out.pcap")
+    assert run.wait() == 1
+    assert 0 < int(run.wait_err(r"log.gz: after line (\d+): .*unexpected end of file").group(1)) < 1000
+
+
+def test_log_of_garbage(world):
+    path = world.directory / "log.jsonl"
+    path.write_bytes(b"\xff\xfe garbage\n[1]\n{}\n" + b"not JSON\n" * 10)
+    run = world.sim("import", path, "--output", world.directory / "out.pcap", "--json")
+    run.wait()
+    assert "log.jsonl: line 1: " in run.err and "line 2: expected a JSON object" in run.err
+    assert "more such lines" in run.err
+    assert json.loads(run.out)["unusable"] == 12 and json.loads(run.out)["machines"] == []
