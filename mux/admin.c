@@ -9,10 +9,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "mux/listen.h"
 #include "mux/log.h"
 #include "mux/stats.h"
 
@@ -286,43 +285,12 @@ on_status(struct evhttp_request *request, void *arg)
     evhttp_send_reply(request, HTTP_OK, "OK", NULL);
 }
 
-/* A root-only listening socket; a leftover of a process that was killed is replaced. */
-static int
-open_socket(const struct address *address)
-{
-    struct sockaddr_storage name;
-    socklen_t len = address_to_sockaddr(address, &name);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    mode_t mask;
-
-    if (fd < 0)
-        return -1;
-    if (connect(fd, (struct sockaddr *)&name, len) == 0) {
-        close(fd);
-        errno = EADDRINUSE;
-        return -1;
-    }
-    if (errno == ECONNREFUSED)
-        unlink(address->path);
-    mask = umask(0177);
-    if (bind(fd, (struct sockaddr *)&name, len) != 0 || listen(fd, 16) != 0) {
-        int why = errno;
-
-        umask(mask);
-        close(fd);
-        errno = why;
-        return -1;
-    }
-    umask(mask);
-    return fd;
-}
-
 struct admin *
 admin_new(struct loop *loop, const struct address *address, const struct admin_view *view)
 {
     struct admin *admin = calloc(1, sizeof(*admin));
     char text[ADDRESS_TEXT_MAX];
-    int fd = open_socket(address);
+    int fd = listen_open(address);
 
     if (!admin || fd < 0)
         goto failed;

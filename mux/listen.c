@@ -134,8 +134,8 @@ remove_leftover(const struct address *address, const struct sockaddr_storage *na
     return dead && lstat(address->path, &info) == 0 && S_ISSOCK(info.st_mode) && unlink(address->path) == 0;
 }
 
-static int
-open_socket(const struct address *address)
+int
+listen_open(const struct address *address)
 {
     struct sockaddr_storage name;
     socklen_t len = address_to_sockaddr(address, &name);
@@ -241,7 +241,7 @@ want_door(struct door_list *list, const struct address *address, enum door_kind 
         door->kind = kind;
         door->address = *address;
         LIST_INSERT_HEAD(&list->doors, door, in_list);
-        door->fd = open_socket(address);
+        door->fd = listen_open(address);
         if (door->fd >= 0)
             door->watch = loop_watch_new(list->loop, door->fd, on_connection, door);
         door->rest = loop_timer_new(list->loop, on_rested, door);

@@ -29,4 +29,8 @@ bool door_list_set_conf(struct door_list *list, const struct conf *conf);
 /* Closes all doors and stops dialling. UNIX sockets are removed from the file system. */
 void door_list_close(struct door_list *list);
 
+/* A non-blocking socket that listens on a UNIX or vsock address, UNIX ones for their owner alone; the socket
+ * file of a process that was killed is replaced. Returns -1 with errno set if that cannot be. */
+int listen_open(const struct address *address);
+
 #endif

@@ -259,10 +259,8 @@ until_closed(struct world *world)
 }
 
 static inline void
-shrink(int fd)
+set_buffers(int fd, int size)
 {
-    int size = SMALL_BUFFER;
-
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 }
@@ -295,8 +293,8 @@ dial(struct world *world, const char *name)
     world->peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
     assert_true(world->peer >= 0);
     close(listener);
-    shrink(conn_fd(world->conn));
-    shrink(world->peer);
+    set_buffers(conn_fd(world->conn), SMALL_BUFFER);
+    set_buffers(world->peer, SMALL_BUFFER);
     if (!world->server)
         return;
     world->ssl = SSL_new(world->server);
