@@ -442,7 +442,7 @@ static void
 free_svm(struct svm *svm)
 {
     loop_timer_free(svm->timer);
-    tls_context_release(svm->tls);
+    tls_context_free(svm->tls);
     free(svm);
 }
 
@@ -537,7 +537,7 @@ load_tls(const struct conf *conf, struct tls_context *contexts[CONF_SOLUTIONS_MA
         }
     }
     for (unsigned i = 0; !good && i < conf->solution_count; i++)
-        tls_context_release(contexts[i]);
+        tls_context_free(contexts[i]);
     return good;
 }
 
@@ -556,7 +556,7 @@ change_svm(struct svm *svm, const struct conf_solution *conf, struct tls_context
 {
     bool same = conf_solution_equal(&svm->conf, conf);
 
-    tls_context_release(svm->tls);
+    tls_context_free(svm->tls);
     svm->tls = tls;
     svm->conf = *conf;
     if (same) {
@@ -622,12 +622,6 @@ svm_list_close(struct svm_list *list, const char *reason)
         }
         remove_svm(svm, reason);
     }
-}
-
-void
-svm_list_fini(struct svm_list *list)
-{
-    (void)list;
 }
 
 /* ---- for status ---- */

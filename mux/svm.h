@@ -39,7 +39,6 @@ bool svm_list_set_conf(struct svm_list *list, const struct conf *conf);
 
 /* Says BYE and closes. */
 void svm_list_close(struct svm_list *list, const char *reason);
-void svm_list_fini(struct svm_list *list);
 
 /* For status: walks the solutions in the order of altitude; start with NULL. */
 struct svm *svm_next(const struct svm_list *list, const struct svm *svm);

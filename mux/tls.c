@@ -16,7 +16,6 @@
 
 struct tls_context {
     SSL_CTX *ssl;
-    unsigned holders;
 };
 
 struct tls {
@@ -79,25 +78,17 @@ tls_context_new(const char *cert, const char *key, const char *ca, char why[TLS_
     SSL_CTX_clear_mode(ssl, SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
     context->ssl = ssl;
-    context->holders = 1;
     if (!load_files(ssl, cert, key, ca, why)) {
-        tls_context_release(context);
+        tls_context_free(context);
         return NULL;
     }
     return context;
 }
 
-struct tls_context *
-tls_context_hold(struct tls_context *context)
-{
-    context->holders++;
-    return context;
-}
-
 void
-tls_context_release(struct tls_context *context)
+tls_context_free(struct tls_context *context)
 {
-    if (!context || --context->holders > 0)
+    if (!context)
         return;
     SSL_CTX_free(context->ssl);
     free(context);

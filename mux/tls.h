@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct tls_context; /* one solution's certificate, key and CA; shared by its connections, counted */
+struct tls_context; /* one solution's certificate, key and CA */
 struct tls;         /* one connection */
 
 #define TLS_WHY_MAX 640 /* room for the names of two files */
@@ -14,8 +14,9 @@ struct tls;         /* one connection */
 /* Loads PEM files: our certificate chain, its key, and the CA that the peer's certificate must come from.
  * Returns NULL with the reason in why: which file, and what was wrong with it. */
 struct tls_context *tls_context_new(const char *cert, const char *key, const char *ca, char why[TLS_WHY_MAX]);
-struct tls_context *tls_context_hold(struct tls_context *context);
-void tls_context_release(struct tls_context *context); /* NULL is fine */
+
+/* NULL is fine. Connections that were made with it go on. */
+void tls_context_free(struct tls_context *context);
 
 /* A client on the connected socket fd (not closed by tls_free). The peer's certificate must bear `name`, a
  * DNS name or a numeric IP address. NULL if out of memory. */

@@ -46,7 +46,8 @@ def hello(vm, boot, driver=LINUX, first_held=1, versions=(1, 1), magic=MAGIC, bu
     return record(HELLO, with_texts(fixed, build, guest_os, wide=is_wide(driver)) + more)
 
 
-def file(sequence, path, op=1, target="", process="", user_name="", user_id="", wide=False, result=1, at=0, more=b""):
+def file(sequence, path, op=1, target="", process="", user_name="", user_id="", wide=False, result=1, at=0,
+         more=b""):
     fixed = struct.pack("<HHIIIQQIIII", op, 0, 0, 1, 1, 0, 0, result, 0, 0, 0)
     texts = with_texts(fixed, path, target, process, user_name, user_id, wide=wide)
     return record(FILE, texts + more, sequence, at)
@@ -54,7 +55,8 @@ def file(sequence, path, op=1, target="", process="", user_name="", user_id="", 
 
 def process(sequence, image, op=1, command_line="", parent_image="", user_name="", user_id="", wide=False):
     fixed = struct.pack("<HHIII", op, 0, 2, 1, 0)
-    return record(PROCESS, with_texts(fixed, image, command_line, parent_image, user_name, user_id, wide=wide), sequence)
+    texts = with_texts(fixed, image, command_line, parent_image, user_name, user_id, wide=wide)
+    return record(PROCESS, texts, sequence)
 
 
 def net(sequence, op=2, protocol=6, direction=2, family=4):

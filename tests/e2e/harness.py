@@ -244,7 +244,11 @@ class World:
             running = program.process.poll() is None
             if running:
                 program.kill(signal.SIGCONT)
-            status = program.end()
+            try:
+                status = program.end()
+            except AssertionError as stuck:  # the others must end, too
+                status = program.end(signal.SIGKILL)
+                failures.append(str(stuck))
             if program.name == "gimuxd" and running and status != 0:
                 failures.append(f"gimuxd ended with {status}:\n{program.err[-4000:]}")
             if "Sanitizer" in program.err or "runtime error:" in program.err:

@@ -134,7 +134,8 @@ def test_lossy_names_carry_the_drivers_own_bytes(world, pb, driver, name, said):
         guest.expect_ack(4)
         captured.svm.wait_events(4, driver="linux" if driver == d.LINUX else "vsepflt")
     frames = captured.frames()
-    (number,) = [f.stream_start.stream for f in frames if f.HasField("stream_start") and f.stream_start.driver == driver]
+    starts = [f.stream_start for f in frames if f.HasField("stream_start")]
+    (number,) = [of.stream for of in starts if of.driver == driver]
     opened, renamed, process, clean = [f.event for f in frames if f.HasField("event") and f.event.stream == number]
     assert opened.lossy and renamed.lossy and process.lossy and not clean.lossy
     assert (opened.file.path, opened.file.path_raw) == (said, name)

@@ -346,7 +346,7 @@ close_world(void **state)
     assert_int_equal(world->owner.closed, 1); /* once, whatever the test did */
     SSL_free(world->ssl);
     SSL_CTX_free(world->server);
-    tls_context_release(world->client);
+    tls_context_free(world->client);
     certificates_remove(&world->certificates);
     free(world->owner.received.data);
     free(world);

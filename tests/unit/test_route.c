@@ -1,0 +1,358 @@
+/* The route: what reaches whom at the end of a turn, and who may read on: pauses, resumes, and what sinks
+ * with policy drop give up. */
+#include "tests/unit/route_world.h"
+
+/* ---- a turn ---- */
+
+/* However many records of however many guests a turn brings, an SVM is woken once, and one that is not there
+ * is not. */
+static void
+test_one_wake_a_turn(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct svm *away = add_svm(world, 1, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct guest *a = &world->guests[0];
+    struct guest *b = &world->guests[1];
+
+    connect_svm(svm);
+    connect_guest(world, a, 'a');
+    connect_guest(world, b, 'b');
+    turn(world);
+    assert_string_equal(words(svm), "S1@1 1.1+door S3@1 3.1+door");
+    svm->wakes = 0;
+    for (int i = 0; i < 3; i++) {
+        assert_true(publish(world, a, 5, 5));
+        assert_true(publish(world, b, 5, 5));
+    }
+    assert_int_equal(svm->wakes, 0);
+    turn(world);
+    assert_int_equal(svm->wakes, 1);
+    assert_string_equal(words(svm), "S2@1 2.1 2.2 2.3 S4@1 4.1 4.2 4.3");
+    turn(world);
+    assert_int_equal(svm->wakes, 1);
+    assert_int_equal(away->wakes, 0);
+}
+
+/* The guest is told once a turn, when every SVM has it. */
+static void
+test_accepted(void **state)
+{
+    struct world *world = *state;
+    struct svm *first = add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct svm *second = add_svm(world, 1, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct guest *guest = &world->guests[0];
+
+    connect_svm(first);
+    connect_svm(second);
+    connect_guest(world, guest, 'a');
+    for (int i = 0; i < 3; i++)
+        publish(world, guest, 5, 5);
+    turn(world);
+    assert_int_equal(route_pending(&world->route, &first->sink), 4); /* with the lifecycle event */
+    assert_int_equal(route_pending(&world->route, NULL), 8);
+    ack_all(first);
+    turn(world);
+    assert_int_equal(guest->accepted, 0);
+    assert_true(route_ack(&world->route, &second->sink, guest->stream->log.id, 1));
+    assert_true(route_ack(&world->route, &second->sink, guest->stream->log.id, 2));
+    assert_int_equal(guest->accepted, 0); /* not from within the SVM's turn */
+    turn(world);
+    assert_int_equal(guest->accepted, 0); /* the lifecycle event stands before them */
+    ack_all(second);
+    turn(world);
+    assert_int_equal(guest->accepted, 1);
+    assert_int_equal(guest->stream->log.accepted, 3);
+    assert_int_equal(route_pending(&world->route, NULL), 0);
+    assert_false(route_ack(&world->route, &second->sink, guest->stream->log.id, 4));
+}
+
+/* What nobody wants is accepted at once: if there is no solution at all, and if all that there are filter it.
+ */
+static void
+test_accepted_without_an_svm(void **state)
+{
+    struct world *world = *state;
+    struct guest *guest = &world->guests[0];
+    struct svm *svm;
+
+    connect_guest(world, guest, 'a');
+    publish(world, guest, 5, 5);
+    turn(world);
+    assert_int_equal(guest->accepted, 1);
+    svm = add_svm(world, 0, CONF_POLICY_PAUSE, 1u << CLASS_DNS);
+    connect_svm(svm);
+    publish(world, guest, 5, 5);
+    publish(world, guest, 5, 5);
+    turn(world);
+    assert_int_equal(guest->accepted, 2);
+    assert_int_equal(guest->stream->log.accepted, 3);
+    assert_string_equal(words(svm), "");
+}
+
+/* ---- pause ---- */
+
+/* A solution with policy pause that does not take what comes stops the VM whose log is full, and no other; it
+ * goes on when a quarter is free. */
+static void
+test_pause_at_vm_log(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct guest *flooding = &world->guests[0];
+    struct guest *quiet = &world->guests[1];
+    struct guest *late = &world->guests[2];
+    uint64_t last;
+
+    connect_guest(world, flooding, 'a');
+    connect_guest(world, quiet, 'b');
+    assert_true(flood(world, flooding, 1000) > 500);
+    turn(world);
+    assert_int_equal(flooding->pauses, 1);
+    assert_int_equal(flooding->resumes, 0);
+    assert_in_range(flooding->stream->vm->log.bytes, 1 << 20, (1 << 20) + VMLOG_LARGE_CHUNK);
+    assert_true(publish(world, quiet, 1000, 1000));
+    assert_int_equal(quiet->pauses, 0);
+    assert_int_equal(say_hello(world, late, 'a', '1', GR_VMX, 1, true), 0);
+    assert_int_equal(late->pauses, 1); /* another driver of the same VM begins paused */
+
+    connect_svm(svm);
+    for (last = 0; flooding->resumes == 0; last = svm->seen[flooding->stream->log.id]) {
+        turn(world);
+        assert_true(svm->seen[flooding->stream->log.id] > last); /* its window lets some out each time */
+        assert_true(flooding->stream->vm->log.bytes > (1 << 20) / 2);
+        ack_all(svm);
+        turn(world);
+    }
+    assert_true(flooding->stream->vm->log.bytes <= (1 << 20) / 4 * 3);
+    assert_int_equal(flooding->resumes, 1);
+    assert_int_equal(late->resumes, 1);
+    assert_int_equal(flooding->pauses, 1);
+    assert_int_equal(quiet->pauses + quiet->resumes, 0);
+}
+
+/* All logs together: a record that finds no memory is not taken, and is not missing when it is offered again.
+ */
+static void
+test_pause_at_memory(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct guest *a = &world->guests[0];
+    struct guest *b = &world->guests[1];
+    uint64_t last;
+
+    world->conf.limits.memory = 1 << 20;
+    world->conf.limits.vm_log = 1 << 20;
+    route_set_conf(&world->route, &world->conf);
+    connect_guest(world, a, 'a');
+    connect_guest(world, b, 'b');
+    flood(world, a, 20000);
+    last = b->stream->log.last;
+    while (publish(world, b, 20000, 20000))
+        last++;
+    assert_int_equal(b->stream->log.last, last);
+    assert_int_equal(b->pauses, 1);
+    assert_true(world->route.pool.used <= world->conf.limits.memory + world->route.pool.own);
+    turn(world);
+    assert_int_equal(a->resumes + b->resumes, 0);
+    connect_svm(svm);
+    while (b->resumes == 0) {
+        turn(world);
+        ack_all(svm);
+        turn(world);
+    }
+    assert_true(publish(world, b, 20000, 20000));
+    assert_int_equal(b->stream->log.last, last + 1);
+}
+
+/* When a solution leaves, what only it held back is free. */
+static void
+test_removed_sink_holds_nothing(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct guest *guest = &world->guests[0];
+
+    connect_guest(world, guest, 'a');
+    flood(world, guest, 1000);
+    turn(world);
+    assert_int_equal(guest->accepted + guest->resumes, 0);
+    route_remove_sink(&world->route, &svm->sink);
+    assert_int_equal(guest->accepted + guest->resumes, 0);
+    turn(world);
+    assert_int_equal(guest->accepted, 1);
+    assert_int_equal(guest->resumes, 1);
+    assert_int_equal(guest->stream->log.accepted, guest->stream->log.last);
+}
+
+/* So does a reload that gives more room. */
+static void
+test_reload_resumes(void **state)
+{
+    struct world *world = *state;
+    struct conf larger = world->conf;
+    struct guest *guest = &world->guests[0];
+
+    add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    connect_guest(world, guest, 'a');
+    flood(world, guest, 1000);
+    turn(world);
+    assert_int_equal(guest->resumes, 0);
+    larger.limits.vm_log *= 2;
+    route_set_conf(&world->route, &larger);
+    turn(world);
+    assert_int_equal(guest->resumes, 1);
+    assert_int_equal(world->svms[0].sink.window, larger.limits.vm_log / 2);
+    flood(world, guest, 1000);
+}
+
+/* ---- drop ---- */
+
+/* A solution with policy drop costs its VM nothing, up or not: what it was not sent becomes a gap. */
+static void
+test_drop_lets_the_guest_go_on(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_DROP, CLASS_MASK_ALL);
+    struct guest *guest = &world->guests[0];
+    uint32_t number;
+    unsigned last = 0;
+    char expected[100];
+
+    connect_guest(world, guest, 'a');
+    number = guest->stream->log.id;
+    for (int i = 0; i < 5; i++) {
+        last += flood(world, guest, 1000);
+        turn(world);
+        assert_int_equal(guest->resumes, guest->pauses);
+        assert_int_equal(guest->stream->log.accepted, last);
+    }
+    assert_int_equal(guest->pauses, 5);
+    assert_int_equal(svm->sink.skips, 5);
+    connect_svm(svm);
+    turn(world);
+    snprintf(expected, sizeof(expected), "S%u@1 G%u:1-%ur1 S1@1 G1:1-1r1", number, number, last);
+    assert_string_equal(words(svm), expected);
+    publish(world, guest, 5, 5);
+    turn(world);
+    assert_string_equal(words(svm), ""); /* it must have acknowledged the gap first */
+    ack_all(svm);
+    turn(world);
+    snprintf(expected, sizeof(expected), "%u.%u", number, last + 1);
+    assert_string_equal(words(svm), expected);
+}
+
+/* It gives up nothing where that would free nothing: another, with policy pause, is as far behind. */
+static void
+test_drop_waits_with_pause(void **state)
+{
+    struct world *world = *state;
+    struct svm *drop = add_svm(world, 0, CONF_POLICY_DROP, CLASS_MASK_ALL);
+    struct svm *pause = add_svm(world, 1, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct guest *guest = &world->guests[0];
+
+    connect_guest(world, guest, 'a');
+    flood(world, guest, 1000);
+    turn(world);
+    assert_int_equal(drop->sink.skips, 0);
+    assert_int_equal(guest->resumes, 0);
+    connect_svm(pause);
+    turn(world);
+    ack_all(pause); /* now the other alone is the last */
+    turn(world);
+    assert_int_equal(drop->sink.skips, 1);
+    while (guest->resumes == 0) {
+        turn(world);
+        ack_all(pause);
+    }
+    assert_null(strstr(words(pause), "G"));
+}
+
+/* A driver with half its window unacknowledged must be told something, though the log has room. */
+static void
+test_drop_at_half_the_window(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_DROP, CLASS_MASK_ALL);
+    struct guest *guest = &world->guests[0];
+
+    world->conf.limits.vm_window = 100000;
+    connect_guest(world, guest, 'a');
+    for (int i = 0; i < 49; i++)
+        publish(world, guest, 5, 1000);
+    turn(world);
+    assert_int_equal(svm->sink.skips, 0);
+    assert_int_equal(guest->accepted, 0);
+    publish(world, guest, 5, 1000);
+    turn(world);
+    assert_int_equal(svm->sink.skips, 1);
+    assert_int_equal(guest->accepted, 1);
+    assert_int_equal(guest->stream->log.accepted, 50);
+    assert_int_equal(guest->pauses, 0);
+}
+
+/* One that keeps up gives up nothing, however much comes in one turn. */
+static void
+test_drop_that_keeps_up(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_DROP, CLASS_MASK_ALL);
+    struct guest *guest = &world->guests[0];
+
+    world->conf.limits.vm_window = 100000;
+    svm->conf.window = 4 << 20;
+    route_set_conf(&world->route, &world->conf);
+    connect_svm(svm);
+    connect_guest(world, guest, 'a');
+    for (int i = 0; i < 10; i++) {
+        for (int n = 0; n < 60; n++)
+            publish(world, guest, 5, 1000);
+        turn(world);
+        ack_all(svm);
+        turn(world);
+    }
+    assert_int_equal(svm->sink.skips, 0);
+    assert_int_equal(guest->stream->log.accepted, 600);
+}
+
+/* Memory is full of a VM that nobody speaks for any more: its log gives way to one that waits. */
+static void
+test_drop_frees_the_longest(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_DROP, CLASS_MASK_ALL);
+    struct guest *gone = &world->guests[0];
+    struct guest *guest = &world->guests[1];
+
+    world->conf.limits.memory = 1 << 20;
+    world->conf.limits.vm_log = 1000 << 10;
+    route_set_conf(&world->route, &world->conf);
+    connect_guest(world, gone, 'a');
+    connect_guest(world, guest, 'b');
+    while (gone->stream->vm->log.bytes < 800 << 10)
+        assert_true(publish(world, gone, 1000, 1000));
+    turn(world);
+    route_close(&world->route, gone->stream, true, "gone");
+    turn(world);
+    assert_int_equal(svm->sink.skips, 0);
+    flood(world, guest, 1000);
+    turn(world);
+    assert_int_equal(guest->resumes, guest->pauses);
+    assert_true(gone->stream->vm->log.bytes < 200 << 10);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_one_wake_a_turn),         TEST(test_accepted),
+        TEST(test_accepted_without_an_svm), TEST(test_pause_at_vm_log),
+        TEST(test_pause_at_memory),         TEST(test_removed_sink_holds_nothing),
+        TEST(test_reload_resumes),          TEST(test_drop_lets_the_guest_go_on),
+        TEST(test_drop_waits_with_pause),   TEST(test_drop_at_half_the_window),
+        TEST(test_drop_that_keeps_up),      TEST(test_drop_frees_the_longest),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
