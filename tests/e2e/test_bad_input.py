@@ -300,6 +300,7 @@ def test_many_bad_ones_at_once(world):
             guest.expect_end()
             guest.socket.close()
         assert world.metrics()[ERRORS] == beside.errors + len(cases)
+        wait_for("a line for each", lambda: len(grave(world, beside.lines)) >= len(cases))
         assert len(grave(world, beside.lines)) == len(cases)
 
 
