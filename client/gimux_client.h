@@ -266,8 +266,8 @@ struct gimux_client_callbacks {
     void (*on_gap)(void *user, const struct gimux_gap *gap);
 
     /* Up to `sequence` everything has come that will; what of it was neither an event nor in a gap, this
-     * SVM's subscription left out. `filtered` counts those over the whole life of the stream. `sequence` may
-     * be behind the last event: a later progress catches up. */
+     * SVM's subscription left out. `filtered` counts those since this gimuxd first heard of the stream.
+     * `sequence` may be behind the last event: a later progress catches up. */
     void (*on_progress)(void *user, struct gimux_stream *stream, uint64_t sequence, uint64_t filtered);
 
     /* Nothing more will come of this stream after last_sequence (0: there never was an event). The stream

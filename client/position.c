@@ -84,6 +84,16 @@ gimux_position_end(struct positions *positions, struct position *position)
 }
 
 void
+gimux_position_supersede(struct positions *positions, const struct position *position)
+{
+    for (struct position *former = positions->table; former; former = former->hh.next)
+        if (former != position && !former->ended && !former->route &&
+            former->key.driver == position->key.driver &&
+            strcmp(former->key.vm_uuid, position->key.vm_uuid) == 0)
+            gimux_position_end(positions, former);
+}
+
+void
 gimux_position_restart(struct position *position)
 {
     position->delivered = position->acked;

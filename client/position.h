@@ -65,6 +65,10 @@ void gimux_position_remove(struct positions *positions, struct position *positio
 /* Marks the stream ended. */
 void gimux_position_end(struct positions *positions, struct position *position);
 
+/* A new boot has begun: the same driver's streams of former boots of this VM, if no connection brings them,
+ * count as ended. */
+void gimux_position_supersede(struct positions *positions, const struct position *position);
+
 /* A new connection brings the stream: what was delivered but not acknowledged comes again. */
 void gimux_position_restart(struct position *position);
 

@@ -149,7 +149,9 @@ find_or_add(struct link *link, const struct position_key *key, uint64_t first)
     if (victim)
         forget(client, victim);
     position = gimux_position_add(&client->positions, key, first);
-    if (!position)
+    if (position)
+        gimux_position_supersede(&client->positions, position);
+    else
         gimux_link_refuse(link, "over %zu streams at once, or out of memory", client->positions.max);
     return position;
 }
@@ -305,10 +307,13 @@ handle_gap(struct link *link, const Gimux__V1__Gap *from)
                           (unsigned long long)gap.first, (unsigned long long)gap.last);
         return;
     }
-    if (gap.first <= stream->last) {
-        fail_order(link, stream, "gap", gap.first);
+    if (gap.last <= stream->last) {
+        fail_order(link, stream, "gap", gap.last);
         return;
     }
+    if (gap.first <=
+        stream->last) /* a driver's gap is the same for all SVMs: of this one, the rest is left */
+        gap.first = stream->last + 1;
     stream->last = stream->told = gap.last;
     if (stream->position && gimux_position_gap(stream->position, &gap.first, gap.last)) {
         gap.stream = &stream->position->stream;

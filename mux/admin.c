@@ -15,7 +15,8 @@
 #include "mux/log.h"
 #include "mux/stats.h"
 
-#define REQUEST_MAX 16384 /* bytes of headers, and of a body */
+#define REQUEST_MAX 16384  /* bytes of headers, and of a body */
+#define REST_US     500000 /* how long the door rests when descriptors have run out */
 
 struct admin {
     struct evhttp *http;
@@ -285,6 +286,40 @@ on_status(struct evhttp_request *request, void *arg)
     evhttp_send_reply(request, HTTP_OK, "OK", NULL);
 }
 
+static void
+on_rested(evutil_socket_t fd, short what, void *listener)
+{
+    (void)fd;
+    (void)what;
+    evconnlistener_enable(listener);
+}
+
+/* The connection waits in the kernel: to try again at once would be a busy loop. */
+static void
+on_accept_error(struct evconnlistener *listener, void *http)
+{
+    const struct timeval rest = { .tv_usec = REST_US };
+
+    (void)http;
+    log_error(NULL, "admin: cannot accept: %s; resting for %d ms", strerror(errno), REST_US / 1000);
+    evconnlistener_disable(listener);
+    event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_rested, listener, &rest);
+}
+
+/* Takes over the listening socket, if it succeeds. */
+static bool
+serve(struct admin *admin, struct loop *loop, int fd)
+{
+    struct evhttp_bound_socket *bound;
+
+    admin->http = evhttp_new(loop_base(loop));
+    bound = admin->http ? evhttp_accept_socket_with_handle(admin->http, fd) : NULL;
+    if (!bound)
+        return false;
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
+    return true;
+}
+
 struct admin *
 admin_new(struct loop *loop, const struct address *address, const struct admin_view *view)
 {
@@ -296,8 +331,7 @@ admin_new(struct loop *loop, const struct address *address, const struct admin_v
         goto failed;
     admin->address = *address;
     admin->view = *view;
-    admin->http = evhttp_new(loop_base(loop));
-    if (!admin->http || evhttp_accept_socket(admin->http, fd) != 0)
+    if (!serve(admin, loop, fd))
         goto failed;
     evhttp_set_max_headers_size(admin->http, REQUEST_MAX);
     evhttp_set_max_body_size(admin->http, REQUEST_MAX);

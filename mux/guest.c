@@ -32,9 +32,10 @@ struct guest {
     enum guest_state state;
     struct stream *stream;      /* from HELLO on, until it is closed or taken by another session */
     struct volume_map *volumes; /* of a Windows driver, once it has told them */
-    uint64_t heard;             /* loop_now of the last byte; while greeting, of the connection */
-    uint64_t spoke;             /* and of the last record that we sent */
-    uint64_t acked;             /* last sequence that was acknowledged */
+    bool spoken;                /* a byte has come */
+    uint64_t heard; /* loop_now of the last byte; while greeting, of the first, or of the connection */
+    uint64_t spoke; /* and of the last record that we sent */
+    uint64_t acked; /* last sequence that was acknowledged */
     void (*gone)(void *arg);
     void *gone_arg;
     LIST_ENTRY(guest) in_list;
@@ -152,6 +153,10 @@ check_identity(const struct guest *guest, const struct gr_hello *hello, char *wh
     char known[GR_UUID_TEXT];
 
     gr_uuid_format(hello->vm_uuid, said);
+    if (guest->door.unknown) {
+        snprintf(why, size, "no vm section has cid = %u, and doors.unknown_cid is reject", guest->door.cid);
+        return GR_REJECT_UNKNOWN;
+    }
     if (hello->version_min > GR_VERSION || hello->version_max < GR_VERSION) {
         snprintf(why, size, "protocol versions %u to %u, expected a range with %u", hello->version_min,
                  hello->version_max, GR_VERSION);
@@ -355,6 +360,9 @@ on_data(void *arg, const uint8_t *buf, size_t len)
     struct guest *guest = arg;
     size_t used = 0;
 
+    if (!guest->spoken)
+        guest->heard = loop_now();
+    guest->spoken = true;
     heard(guest);
     while (used < len && guest->state != GUEST_CLOSED) {
         struct gr_record record;
@@ -472,7 +480,9 @@ check_guest(struct guest *guest, uint64_t now)
     /* A paused guest cannot be heard. */
     if (guest->stream && guest->stream->vm->paused)
         guest->heard = now;
-    if (guest->state == GUEST_GREETING && now - guest->heard >= conf->silence) {
+    if (guest->state == GUEST_GREETING && guest->door.proved && !guest->spoken) {
+        return; /* a VM's own channel may stand long before the driver in it starts */
+    } else if (guest->state == GUEST_GREETING && now - guest->heard >= conf->silence) {
         protocol_error(guest, "no HELLO within %u ms", conf->silence);
     } else if (guest->state == GUEST_ACTIVE && now - guest->heard >= conf->silence) {
         set_state(guest, GUEST_SILENT);

@@ -15,6 +15,7 @@ struct guest_door {
     char name[ADDRESS_TEXT_MAX]; /* the address, for logs and events */
     bool proved;                 /* vm_uuid is the VM, whatever the hello says */
     uint8_t vm_uuid[GR_UUID_SIZE];
+    bool unknown; /* nobody that the configuration knows: to be rejected */
     bool vmx;     /* the host's lifecycle source, and nobody else, comes this way */
     uint32_t cid; /* vsock peer, 0 if none */
 };

@@ -71,6 +71,7 @@ describe(const struct door *door, const struct sockaddr_storage *peer, struct gu
         address.port = vm->svm_port;
         known = conf_vm_by_cid(door->list->conf, vm->svm_cid);
         out->proved = known != NULL;
+        out->unknown = !known && door->list->conf->doors.unknown_cid == CONF_UNKNOWN_REJECT;
         if (known)
             memcpy(out->vm_uuid, known->uuid, GR_UUID_SIZE);
     }
@@ -98,13 +99,6 @@ on_connection(void *arg, unsigned events)
             return;
         }
         describe(door, &peer, &from);
-        if (door->kind == DOOR_VSOCK && !from.proved &&
-            door->list->conf->doors.unknown_cid == CONF_UNKNOWN_REJECT) {
-            log_warning(NULL, "%s: closed: no vm section has cid = %u, and doors.unknown_cid is reject",
-                        from.name, from.cid);
-            close(fd);
-            continue;
-        }
         guest_accept(door->list->guests, fd, &from);
     }
 }

@@ -350,8 +350,9 @@ main(int argc, char **argv)
     if (options.print)
         conf_print(daemon.conf, stdout);
     if (options.check || options.print) {
+        started = !options.check || svm_check_conf(daemon.conf);
         conf_free(daemon.conf);
-        return 0;
+        return started ? 0 : 1;
     }
     if (!options.foreground && (ready = become_daemon()) < 0) {
         perror("gimuxd: cannot become a daemon");

@@ -24,9 +24,10 @@ struct sink_ops {
 /* What the SVM has of a stream that does not exist here yet. */
 struct sink_position;
 
-#define SINK_VMS_MAX   64   /* VMs that a subscription names; configuration and hello each */
-#define SINK_MUTES_MAX 1024 /* path prefixes that a hello mutes: every file event is compared with them all  \
-                             */
+#define SINK_VMS_MAX 64 /* VMs that a subscription names; configuration and hello each */
+#define SINK_MUTES_MAX                                                                                       \
+    1024 /* path prefixes that a hello mutes: every file event is compared with them all                     \
+          */
 
 struct sink {
     const struct conf_solution *conf; /* the caller's; replaced on reload */

@@ -38,6 +38,7 @@ struct svm {
     struct loop_timer *timer; /* the next attempt; while up, the heartbeat */
     uint32_t redial;          /* ms until the next attempt, doubled by each */
     uint64_t heard;
+    uint64_t up_since; /* loop_now of the SVM's hello */
     char name[VM_TEXT_MAX];
     char last_error[LAST_ERROR_MAX];
     LIST_ENTRY(svm) in_list;
@@ -102,8 +103,11 @@ link_down(struct svm *svm, const char *reason)
     uint32_t wait = with_jitter(svm->redial);
     char text[LAST_ERROR_MAX];
 
-    if (svm->state == SVM_UP)
+    if (svm->state == SVM_UP) {
         route_sink_down(svm->list->route, &svm->sink);
+        if (loop_now() - svm->up_since >= svm->conf.heartbeat) /* it was not in vain */
+            wait = with_jitter(svm->redial = REDIAL_MIN_MS);
+    }
     take_text(reason, text, sizeof(text));
     if (strcmp(text, svm->last_error) != 0 || svm->state >= SVM_GREETING)
         log_warning(&about, "%s; trying again in %u ms", text, wait);
@@ -187,7 +191,7 @@ on_hello(struct svm *svm, Gimux__V1__Frame *frame)
         return;
     }
     set_state(svm, SVM_UP);
-    svm->redial = REDIAL_MIN_MS;
+    svm->up_since = loop_now();
     svm->last_error[0] = '\0';
     loop_timer_start(svm->timer, svm->conf.heartbeat / 2);
     log_info(&about, "up: %s knows %zu streams", svm->name, hello->n_positions);
@@ -537,6 +541,17 @@ load_tls(const struct conf *conf, struct tls_context *contexts[CONF_SOLUTIONS_MA
         }
     }
     for (unsigned i = 0; !good && i < conf->solution_count; i++)
+        tls_context_free(contexts[i]);
+    return good;
+}
+
+bool
+svm_check_conf(const struct conf *conf)
+{
+    struct tls_context *contexts[CONF_SOLUTIONS_MAX] = { NULL };
+    bool good = load_tls(conf, contexts);
+
+    for (unsigned i = 0; good && i < conf->solution_count; i++)
         tls_context_free(contexts[i]);
     return good;
 }

@@ -37,6 +37,9 @@ void svm_list_init(struct svm_list *list, struct loop *loop, struct route *route
  * cannot be used; each is logged. The caller keeps conf until the next call. */
 bool svm_list_set_conf(struct svm_list *list, const struct conf *conf);
 
+/* Whether the TLS files of all solutions can be used; each that cannot is logged. */
+bool svm_check_conf(const struct conf *conf);
+
 /* Says BYE and closes. */
 void svm_list_close(struct svm_list *list, const char *reason);
 

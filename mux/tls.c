@@ -24,12 +24,17 @@ struct tls {
     char why[TLS_WHY_MAX];
 };
 
-/* The newest OpenSSL error as text; empties the queue. */
+/* What went wrong, as text: the system's own error if that is how it began, else the newest of OpenSSL.
+ * Empties the queue. */
 static const char *
 last_error(void)
 {
+    unsigned long first = ERR_peek_error();
     unsigned long code = ERR_peek_last_error();
     const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+    if (ERR_SYSTEM_ERROR(first))
+        reason = strerror(ERR_GET_REASON(first));
 
     ERR_clear_error();
     return reason ? reason : "no reason given";

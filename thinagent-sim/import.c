@@ -310,6 +310,10 @@ import_run(const struct options *options)
     }
     if (good)
         (options->json ? print_json : print_table)(import);
+    if (good && import->unusable > 0 && HASH_COUNT(import->machines) == 0) {
+        fprintf(stderr, "thinagent-sim: %s: no event in it\n", options->file);
+        good = false;
+    }
     machine = import->machines;
     HASH_CLEAR(hh, import->machines); /* the machines stay linked */
     for (; machine; machine = next) {

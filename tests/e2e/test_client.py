@@ -701,7 +701,7 @@ def test_gap_going_back(pb, run_tail):
     def act(mux):
         mux.start()
         mux.event(5)
-        mux.gap(5, 9)
+        mux.gap(2, 5)
 
     stats = bad_peer(pb, run_tail, act, "expected ascending order")
     assert stats["totals"]["out_of_order"] == 1

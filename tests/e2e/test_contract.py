@@ -546,3 +546,23 @@ def test_what_nobody_wants_is_not_sent(world):
         assert_all_delivered(sent, svm)
         with Driver(world.shared) as two:
             assert two.say_hello().welcome.interest == kinds(guest.FILE, guest.NET)
+
+
+def test_a_drivers_gap_may_begin_before_what_an_svm_has(world):
+    """gimuxd is killed, and a driver that has lost its memory first begins anew, then says that it dropped what the SVM
+    has long since. The gap is the same for all SVMs; this one takes what is new of it, and does not hang up."""
+    svm = world.svm("svm", "--quiet")
+    world.configure({"svm": {"address": svm, "redial_max": "50ms"}}, rest=SMALL % "16M")
+    world.start(up=1)
+    with Driver(world.shared) as one:
+        one.say_hello().events(10).expect_ack(10)
+        vm, boot = one.vm, one.boot
+    world.gimuxd.end(signal.SIGKILL)
+    world.start(up=1)
+    with Driver(world.shared, vm, boot) as again:
+        again.say_hello().events(1).expect_ack(1)
+    with Driver(world.shared, vm, boot) as again:
+        again.say_hello(first_held=15).events(1).expect_ack(15)
+    stream = svm.streams()[(vm, "linux")]
+    assert (stream["delivered"], stream["gapped"], stream["last"]) == (11, 4, 15), stream
+    assert svm.stats()["totals"]["connections"] == 2

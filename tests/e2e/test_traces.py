@@ -248,7 +248,7 @@ def test_log_of_garbage(world):
     path = world.directory / "log.jsonl"
     path.write_bytes(b"\xff\xfe garbage\n[1]\n{}\n" + b"not JSON\n" * 10)
     run = world.sim("import", path, "--output", world.directory / "out.pcap", "--json")
-    run.wait()
+    assert run.wait() == 1
     assert "log.jsonl: line 1: " in run.err and "line 2: expected a JSON object" in run.err
     assert "more such lines" in run.err
     assert json.loads(run.out)["unusable"] == 12 and json.loads(run.out)["machines"] == []

@@ -64,7 +64,10 @@ test_accepted(void **state)
     assert_int_equal(guest->accepted, 1);
     assert_int_equal(guest->stream->log.accepted, 3);
     assert_int_equal(route_pending(&world->route, NULL), 0);
-    assert_false(route_ack(&world->route, &second->sink, guest->stream->log.id, 4));
+    publish(world, guest, 5, 5);
+    turn(world);
+    assert_int_equal(guest->accepted, 1); /* nothing new */
+    assert_false(route_ack(&world->route, &second->sink, guest->stream->log.id, 5));
 }
 
 /* What nobody wants is accepted at once: if there is no solution at all, and if all that there are filter it.
@@ -104,6 +107,8 @@ test_pause_at_vm_log(void **state)
     struct guest *late = &world->guests[2];
     uint64_t last;
 
+    svm->conf.window = 64 << 10;
+    route_set_conf(&world->route, &world->conf);
     connect_guest(world, flooding, 'a');
     connect_guest(world, quiet, 'b');
     assert_true(flood(world, flooding, 1000) > 500);
@@ -230,6 +235,7 @@ test_drop_lets_the_guest_go_on(void **state)
     }
     assert_int_equal(guest->pauses, 5);
     assert_int_equal(svm->sink.skips, 5);
+    assert_int_equal(svm->wakes, 0); /* nobody is there to tell */
     connect_svm(svm);
     turn(world);
     snprintf(expected, sizeof(expected), "S%u@1 G%u:1-%ur1 S1@1 G1:1-1r1", number, number, last);
@@ -240,6 +246,31 @@ test_drop_lets_the_guest_go_on(void **state)
     ack_all(svm);
     turn(world);
     snprintf(expected, sizeof(expected), "%u.%u", number, last + 1);
+    assert_string_equal(words(svm), expected);
+}
+
+/* While a gap waits for its acknowledgement more is given up: that is told at once, though nothing else
+ * comes. */
+static void
+test_a_gap_grows(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_DROP, 1u << CLASS_FILE);
+    struct guest *guest = &world->guests[0];
+    unsigned first;
+    unsigned second;
+    char expected[100];
+
+    connect_guest(world, guest, 'a');
+    first = flood(world, guest, 1000);
+    turn(world);
+    connect_svm(svm);
+    turn(world);
+    snprintf(expected, sizeof(expected), "S2@1 G2:1-%ur1", first);
+    assert_string_equal(words(svm), expected);
+    second = first + flood(world, guest, 1000);
+    turn(world);
+    snprintf(expected, sizeof(expected), "G2:%u-%ur1", first + 1, second);
     assert_string_equal(words(svm), expected);
 }
 
@@ -346,12 +377,19 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_one_wake_a_turn),         TEST(test_accepted),
-        TEST(test_accepted_without_an_svm), TEST(test_pause_at_vm_log),
-        TEST(test_pause_at_memory),         TEST(test_removed_sink_holds_nothing),
-        TEST(test_reload_resumes),          TEST(test_drop_lets_the_guest_go_on),
-        TEST(test_drop_waits_with_pause),   TEST(test_drop_at_half_the_window),
-        TEST(test_drop_that_keeps_up),      TEST(test_drop_frees_the_longest),
+        TEST(test_one_wake_a_turn),
+        TEST(test_accepted),
+        TEST(test_accepted_without_an_svm),
+        TEST(test_pause_at_vm_log),
+        TEST(test_pause_at_memory),
+        TEST(test_removed_sink_holds_nothing),
+        TEST(test_reload_resumes),
+        TEST(test_drop_lets_the_guest_go_on),
+        TEST(test_a_gap_grows),
+        TEST(test_drop_waits_with_pause),
+        TEST(test_drop_at_half_the_window),
+        TEST(test_drop_that_keeps_up),
+        TEST(test_drop_frees_the_longest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,6 +36,7 @@ test_lifecycle(void **state)
     turn(world);
     assert_string_equal(words(svm), "1.5+door 1.6-silent");
     connect_guest(world, guest, 'a');
+    assert_false(stream->ended);
     route_close(&world->route, stream, false, "closed");
     turn(world);
     assert_string_equal(words(svm), "1.7+door 1.8-closed");
@@ -110,6 +111,12 @@ test_reboot(void **state)
     assert_ptr_not_equal(guest->stream, stream);
     assert_false(guest->stream->ended);
     assert_int_equal(guest->stream->vm->connected, 2);
+
+    stream = other->stream; /* of a driver that is not there when the VM has booted */
+    route_close(&world->route, stream, false, "closed");
+    assert_false(stream->ended);
+    assert_int_equal(say_hello(world, other, 'a', '2', GR_VSEPFLT, 1, true), 0);
+    assert_true(stream->ended);
 }
 
 static void
