@@ -23,7 +23,7 @@
 static const struct option_info options[] = {
     { SECTION_TOP, "host", KIND_TEXT, AT(conf, host), 0, CONF_NAME_MAX, NULL, NULL,
       "this host's name, told to SVMs; default: the system's" },
-    { SECTION_TOP, "pid_file", KIND_TEXT, AT(conf, pid_file), 0, CONF_PATH_MAX, "/run/gimux/gimuxd.pid", NULL,
+    { SECTION_TOP, "pid_file", KIND_PATH, AT(conf, pid_file), 0, CONF_PATH_MAX, "/run/gimux/gimuxd.pid", NULL,
       "where the daemon writes its process id; \"\": nowhere" },
     { SECTION_TOP, "admin", KIND_ADDRESS, AT(conf, admin), A(UNIX), 0, "unix:/run/gimux/admin.sock", NULL,
       "the admin door: HTTP with /metrics and /v1/status, root only" },
@@ -40,7 +40,7 @@ static const struct option_info options[] = {
 
     { SECTION_DOORS, "vsock", KIND_ADDRESS, AT(conf_doors, vsock), A(VSOCK), 0, NULL, NULL,
       "AF_VSOCK port where guests connect, e.g. vsock:any:48100" },
-    { SECTION_DOORS, "vm_dir", KIND_TEXT, AT(conf_doors, vm_dir), 0, CONF_PATH_MAX, NULL, NULL,
+    { SECTION_DOORS, "vm_dir", KIND_PATH, AT(conf_doors, vm_dir), 0, CONF_PATH_MAX, NULL, NULL,
       "directory of one socket per VM section, <uuid>.sock, for QEMU chardevs" },
     { SECTION_DOORS, "vm_group", KIND_TEXT, AT(conf_doors, vm_group), 0, CONF_NAME_MAX, NULL, NULL,
       "group that may connect to the sockets of single VMs, e.g. kvm; default: root only" },
@@ -68,7 +68,7 @@ static const struct option_info options[] = {
 
     { SECTION_VM, "cid", KIND_NUMBER, AT(conf_vm, cid), 1, UINT32_MAX - 1, NULL, NULL,
       "the VM's vsock context id" },
-    { SECTION_VM, "uds_path", KIND_TEXT, AT(conf_vm, uds_path), 0, CONF_PATH_MAX, NULL, NULL,
+    { SECTION_VM, "uds_path", KIND_PATH, AT(conf_vm, uds_path), 0, CONF_PATH_MAX, NULL, NULL,
       "the VMM's vsock socket (Firecracker, Cloud Hypervisor): gimuxd listens on <uds_path>_<port>" },
     { SECTION_VM, "dial", KIND_ADDRESS, AT(conf_vm, dial), A(UNIX) | A(VSOCK), 0, NULL, NULL,
       "where gimuxd connects to the VM: a listening chardev, a CID, a VMM's vsock socket" },
@@ -81,11 +81,11 @@ static const struct option_info options[] = {
       "where the SVM listens" },
     { SECTION_SOLUTION, "plain", KIND_BOOL, AT(conf_solution, plain), 0, 0, "false", NULL,
       "allow tcp: without TLS" },
-    { SECTION_SOLUTION, "cert", KIND_TEXT, AT(conf_solution, cert), 0, CONF_PATH_MAX, NULL, NULL,
+    { SECTION_SOLUTION, "cert", KIND_PATH, AT(conf_solution, cert), 0, CONF_PATH_MAX, NULL, NULL,
       "our certificate chain, PEM" },
-    { SECTION_SOLUTION, "key", KIND_TEXT, AT(conf_solution, key), 0, CONF_PATH_MAX, NULL, NULL,
+    { SECTION_SOLUTION, "key", KIND_PATH, AT(conf_solution, key), 0, CONF_PATH_MAX, NULL, NULL,
       "its key, PEM" },
-    { SECTION_SOLUTION, "ca", KIND_TEXT, AT(conf_solution, ca), 0, CONF_PATH_MAX, NULL, NULL,
+    { SECTION_SOLUTION, "ca", KIND_PATH, AT(conf_solution, ca), 0, CONF_PATH_MAX, NULL, NULL,
       "the CA of the SVM's certificate, PEM" },
     { SECTION_SOLUTION, "tls_name", KIND_TEXT, AT(conf_solution, tls_name), 0, CONF_PATH_MAX, NULL, NULL,
       "name that the SVM's certificate must bear; default: the address's host" },
@@ -206,6 +206,10 @@ option_parse(const struct option_info *option, const char *text, void *base)
     int choice;
 
     switch (option->kind) {
+    case KIND_PATH:
+        if (text[0] != '\0' && text[0] != '/') /* a daemon does not stay where it was started */
+            return "expected an absolute path";
+        /* fallthrough */
     case KIND_TEXT:
         if (strlen(text) >= option->max)
             return "too long";
@@ -280,6 +284,7 @@ option_print(const struct option_info *option, const void *base, FILE *out)
 
     switch (option->kind) {
     case KIND_TEXT:
+    case KIND_PATH:
         option_print_quoted(member, out);
         break;
     case KIND_ADDRESS:
@@ -323,6 +328,7 @@ option_is_set(const struct option_info *option, const void *base)
         return true;
     switch (option->kind) {
     case KIND_TEXT:
+    case KIND_PATH:
         return *(const char *)member != '\0';
     case KIND_ADDRESS:
         return ((const struct address *)member)->kind != ADDRESS_NONE;

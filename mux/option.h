@@ -21,6 +21,7 @@ enum option_section {
 
 enum option_kind {
     KIND_TEXT,     /* char array */
+    KIND_PATH,     /* the same, an absolute path */
     KIND_ADDRESS,  /* struct address */
     KIND_BOOL,     /* bool */
     KIND_NUMBER,   /* uint32_t */
@@ -37,7 +38,7 @@ struct option_info {
     size_t offset; /* of the member in the section's struct */
     uint64_t
         min; /* address: mask of 1 << enum address_kind; text and choice: unused; else the value's bounds */
-    uint64_t max;        /* text: size of the array */
+    uint64_t max;        /* text, path: size of the array */
     const char *value;   /* the default, as in a file; NULL: not set */
     const char *choices; /* "a|b|c" */
     const char *help;

@@ -37,7 +37,6 @@ def start(world, svm, limits="", rest="", doors=None, vms=None, **options):
     return svm.accept()
 
 
-
 def acknowledge(link, until):
     """Acknowledges all that comes, until a frame that `until` likes."""
     while True:
@@ -160,8 +159,9 @@ def test_mutes_without_end_are_refused(world, pb, svm):
     start(world, svm).greet(subscription=many).expect_end()
     world.gimuxd.wait_err("more than 1024 muted path prefixes")
     del many.muted_path_prefixes[1024]
-    svm.accept().greet(subscription=many)
-    world.wait_up(1)
+    with svm.accept() as link:
+        link.greet(subscription=many)
+        world.wait_up(1)
 
 
 def greet_as(link, name):

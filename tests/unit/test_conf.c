@@ -221,11 +221,11 @@ test_odd_texts_come_back(void **state)
 
         free(conf->solutions[0].mute.texts[0]);
         conf->solutions[0].mute.texts[0] = strdup(texts[i]);
-        snprintf(conf->doors.vm_dir, sizeof(conf->doors.vm_dir), "%s", texts[i]);
+        snprintf(conf->doors.vm_dir, sizeof(conf->doors.vm_dir), "/%s", texts[i]);
         text = printed(conf);
         again = load_good(text);
         assert_string_equal(again->solutions[0].mute.texts[0], texts[i]);
-        assert_string_equal(again->doors.vm_dir, texts[i]);
+        assert_string_equal(again->doors.vm_dir + 1, texts[i]);
         conf_free(again);
         free(text);
     }
@@ -304,10 +304,11 @@ test_refused(void **state)
         { "vm \"" VM_A "\" { cid = 0 }", "1: cid = 0: expected 1 to 4294967294\n" },
         { "doors { port = 1 }\ndoors { port = 2 }", "2: doors stands there twice\n" },
         { "limits { vms = 1 }\nlimits { vms = 2 }", "2: limits stands there twice\n" },
+        { "\npid_file = gimuxd.pid", "2: pid_file = \"gimuxd.pid\": expected an absolute path\n" },
         { "solution s {}", "1: solution \"s\": expected an address\n" },
         { "solution s { address = \"tcp:h:1\" }",
           "1: solution \"s\": expected a tls: address, or plain = true\n" },
-        { "solution s { address = \"tls:h:1\" cert = a key = b }",
+        { "solution s { address = \"tls:h:1\" cert = /a key = /b }",
           "1: solution \"s\": expected cert, key and ca with a tls: address\n" },
         { "solution \"a b\" { " TCP " }",
           "1: solution \"a b\": expected a name of 1 to 63 characters without spaces or quotes\n" },
@@ -372,7 +373,7 @@ other_value(const struct option_info *option)
     case KIND_LIST:
         return strcmp(option->name, "vms") == 0 ? "{\"" VM_B "\"}" : "{\"file\"}";
     default:
-        return "other";
+        return "/other";
     }
 }
 
@@ -380,7 +381,7 @@ other_value(const struct option_info *option)
 static void
 test_every_difference_counts(void **state)
 {
-    static const char solution[] = "solution s { address = \"tls:h:1\" cert = c key = k ca = r %s%s%s }";
+    static const char solution[] = "solution s { address = \"tls:h:1\" cert = /c key = /k ca = /r %s%s%s }";
     static const char vm[] = "vm \"" VM_A "\" { %s%s%s }";
     char text[512];
 
