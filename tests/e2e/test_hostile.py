@@ -29,10 +29,10 @@ def svm(pb):
         yield fake
 
 
-def start(world, svm, limits="", rest="", doors=None, vms=None, **options):
+def start(world, svm, limits="", doors=None, vms=None, **options):
     """gimuxd with one solution, "one", and the connection that it makes."""
-    world.configure({"one": {"address": svm.address, **options}}, rest=f"limits {{ {limits} }}\n{rest}", doors=doors,
-                    vms=vms)
+    world.configure({"one": {"address": svm.address, **options}}, doors=doors, vms=vms,
+                    rest=f'drain = "0s"\nlimits {{ {limits} }}')
     world.start()
     return svm.accept()
 
@@ -112,7 +112,7 @@ def test_a_driver_that_comes_and_goes_fills_no_more_than_its_log(world, svm):
 
 def test_a_driver_that_does_not_read_is_left_behind_at_the_end(world, svm):
     """Its last answers were being sent when gimuxd ended: the session was lost, which a sanitizer calls a leak."""
-    start(world, svm, rest='drain = "0s"')
+    start(world, svm)
     with Driver(world.shared) as one:
         one.say_hello()
         one.socket.setblocking(False)
