@@ -26,15 +26,6 @@ static struct {
     unsigned dropped;
 } log_state = { LOG_LEVEL_INFO, -1, 0 };
 
-int
-log_level_by_name(const char *name)
-{
-    for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++)
-        if (strcmp(name, level_names[level]) == 0)
-            return level;
-    return -1;
-}
-
 void
 log_setup(bool to_syslog, enum log_level level)
 {

@@ -17,9 +17,6 @@ struct log_who {
  * /dev/log. Before the first call, lines of level info and up go to stderr. */
 void log_setup(bool to_syslog, enum log_level level);
 
-/* The level of a name ("error", "warning", "info", "debug"), or -1. */
-int log_level_by_name(const char *name);
-
 /* Writes one line of at most 1,000 bytes. Control characters, which peers may have sent, become '?'. A line
  * that would block is dropped; the next one that gets through says how many were. `who` may be NULL. */
 void log_line(enum log_level level, const struct log_who *who, const char *format, ...)

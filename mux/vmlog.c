@@ -708,12 +708,6 @@ vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, ui
 /* ---- looking in ---- */
 
 uint64_t
-vmlog_unsent(const struct vmlog *log, unsigned sink)
-{
-    return log->next_number - log->cursors[sink].sent.number;
-}
-
-uint64_t
 vmlog_unsettled(const struct vmlog *log, unsigned sink)
 {
     return log->next_number - log->cursors[sink].ack.number;

@@ -175,9 +175,8 @@ bool vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *str
 bool vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t *first,
                     uint64_t *last);
 
-/* Entries not yet sent on this connection, and entries sent or not but not settled, for status and metrics.
- * What was given up counts too while the cursor stands before it. */
-uint64_t vmlog_unsent(const struct vmlog *log, unsigned sink);
+/* Entries that are not settled, sent or not, for status and metrics. What was given up counts too while the
+ * cursor stands before it. */
 uint64_t vmlog_unsettled(const struct vmlog *log, unsigned sink);
 
 /* The invariants; aborts if one is broken. For tests and debug builds: walks the whole log. */

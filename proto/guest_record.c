@@ -557,15 +557,6 @@ gr_driver_name(uint16_t driver)
     return driver >= GR_VSEPFLT && driver <= GR_VMX ? driver_names[driver] : "?";
 }
 
-uint16_t
-gr_driver_by_name(const char *name)
-{
-    for (int driver = GR_VSEPFLT; driver <= GR_VMX; driver++)
-        if (strcmp(name, driver_names[driver]) == 0)
-            return (uint16_t)driver;
-    return 0;
-}
-
 bool
 gr_driver_is_windows(uint16_t driver)
 {

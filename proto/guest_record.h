@@ -359,9 +359,6 @@ bool gr_volume_put(uint8_t *buf, size_t cap, size_t *len, const struct gr_volume
 const char *gr_type_name(uint16_t type);
 const char *gr_driver_name(uint16_t driver);
 
-/* The driver of that name, or 0. */
-uint16_t gr_driver_by_name(const char *name);
-
 /* Whether records of this driver hold UTF-16LE texts, FILETIME and NTSTATUS. */
 bool gr_driver_is_windows(uint16_t driver);
 
