@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUANTUM INT64_C(16384) /* bytes */
+#define QUANTUM          INT64_C(16384) /* bytes */
+#define PROGRESS_AT_ONCE 3000           /* streams: frames of less than 1 MiB, which the connection queues */
 
 struct sink_position {
     struct sink_key {
@@ -531,15 +532,22 @@ void
 sink_tell_progress(struct sink *sink, struct vm_table *table)
 {
     struct stream *stream;
+    unsigned told = 0;
 
-    for (stream = table->streams; stream; stream = stream->hh.next) {
+    for (stream = table->streams; stream; stream = stream->hh.next) { /* by ascending id */
         const struct vmlog_progress *of = &stream->log.sinks[sink->slot];
 
-        if (!sink_wants_vm(sink, stream->vm))
+        if (stream->log.id <= sink->told_up_to || !sink_wants_vm(sink, stream->vm))
             continue;
-        if (of->settled != of->reported)
+        if (told == PROGRESS_AT_ONCE)
+            return;
+        if (of->settled != of->reported) {
             tell_progress(sink, stream);
+            sink->told_up_to = stream->log.id;
+            told++;
+        }
         if (stream->ended && of->settled == stream->log.last && of->announced == sink->connection)
             tell_end(sink, stream);
     }
+    sink->told_up_to = 0;
 }

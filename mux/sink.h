@@ -46,6 +46,7 @@ struct sink {
     unsigned vm_count;          /* of the hello's list */
     uint8_t vms[SINK_VMS_MAX][GR_UUID_SIZE];
     struct sink_position *positions;
+    uint32_t told_up_to; /* id of the stream after which the telling of progress goes on; 0: all were told */
     TAILQ_HEAD(sink_ring, vm_turn) ring; /* VMs with something to send */
     uint64_t sent_bytes;
     uint64_t skips; /* times that events were given up */
@@ -93,8 +94,8 @@ void sink_sent(struct sink *sink, size_t taken, struct iovec *rest);
 /* The SVM's acknowledgement. Returns false if it is for something that was never sent. */
 bool sink_ack(struct sink *sink, struct vm_table *table, uint32_t stream, uint64_t sequence);
 
-/* Tells StreamProgress for every stream that has moved since the last time, and StreamEnd for those that have
- * ended and of which the SVM has everything. */
+/* Tells StreamProgress for the streams that have moved since the last time, and StreamEnd for those that have
+ * ended and of which the SVM has everything. Where there are thousands, the next call goes on. */
 void sink_tell_progress(struct sink *sink, struct vm_table *table);
 
 /* Whether the solution wants anything of this VM at all. */
