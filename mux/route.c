@@ -54,8 +54,7 @@ route_memory_bound(const struct conf *conf)
 {
     uint64_t guest = GR_MAX_RECORD + CONN_READ_SIZE + GUEST_OUT_MAX;
     uint64_t solution =
-        8 * DELIMITED_FRAME_MAX; /* a frame in and unpacked, frames of its own out while they grow */
-
+        8 * DELIMITED_FRAME_MAX; /* a frame in, and unpacked; what waits to go out, while it grows */
     uint64_t vm = VMLOG_SMALL_CHUNK + sizeof(struct vm) + VM_STREAMS_MAX * sizeof(struct stream);
 
     return conf->limits.memory + conf->limits.connections * guest + conf->limits.vms * vm +
@@ -403,7 +402,6 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
 {
     Gimux__V1__Gap gap = GIMUX__V1__GAP__INIT;
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
-
     struct vmlog_entry entry = { .stream = &stream->log, .sequence = last, .cls = VMLOG_GAP };
 
     assert(last > stream->log.last && last - stream->log.last <= ROUTE_LOST_MAX);
