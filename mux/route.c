@@ -245,7 +245,7 @@ is_strained(const struct route *route, const struct vm *vm)
 {
     const struct stream *stream;
 
-    if (is_full(route, vm) || vm->paused)
+    if (is_full(route, vm) || (vm->paused && !has_room_again(route, vm)))
         return true;
     LIST_FOREACH (stream, &vm->streams, of_vm)
         if (stream->log.unaccepted_bytes >= route->conf->limits.vm_window / 2)

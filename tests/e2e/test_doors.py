@@ -401,3 +401,15 @@ def test_acknowledgement_that_came_while_the_driver_was_away(world, plain_svm):
     with d.Driver(world.shared, first.vm, first.boot) as again:
         assert again.say_hello(first_held=1).welcome.next_wanted == 6
         again.expect_ack(5)
+
+
+def test_a_vms_own_channel_waits_for_its_driver(world):
+    """A hypervisor opens it when the VM starts, long before the driver in it does; who comes to the shared door speaks
+    at once or is sent away. That one's end says that the time has passed."""
+    svm = world.svm("svm", "--quiet")
+    start(world, ("plain", {"address": svm}), {"vm_dir": world.vm_dir, "shared": world.shared}, vms={VM: {}},
+          rest="heartbeat = 100ms\nsilence = 300ms")
+    with d.Driver(f"unix:{world.vm_dir}/{VM}.sock", VM) as late, d.Driver(world.shared) as mute:
+        mute.expect_end()
+        late.say_hello().events(3).expect_ack(3)
+    assert world.gimuxd.err.count("no HELLO within") == 1

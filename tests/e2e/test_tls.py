@@ -189,3 +189,12 @@ def test_certificates_replaced_on_disk(world, pki, tmp_path):
 def tls_svm_at(world, pki, address):
     return world.svm("again", "--quiet", "--cert", pki / "server.pem", "--key", pki / "server.key",
                      "--ca", pki / "ca.pem", listen=address)
+
+
+def test_check_loads_what_the_configuration_names(world, pki):
+    good = world.configure({"av": solution(pki, "tls:localhost:1")})
+    assert world.track(Program("gimuxd", "--check", "-c", good)).wait() == 0
+    bad = world.configure({"av": {**solution(pki, "tls:localhost:1"), "cert": pki / "nobody.pem"}})
+    check = world.track(Program("gimuxd", "--check", "-c", bad))
+    assert check.wait() == 1
+    assert "solution=av" in check.err and "nobody.pem: No such file" in check.err

@@ -344,6 +344,32 @@ test_drop_that_keeps_up(void **state)
     assert_int_equal(guest->stream->log.accepted, 600);
 }
 
+/* Once the one that is gone has given up, the log has room for what the other was not sent yet. */
+static void
+test_drop_of_one_is_enough(void **state)
+{
+    struct world *world = *state;
+    struct svm *gone = add_svm(world, 0, CONF_POLICY_DROP, CLASS_MASK_ALL);
+    struct svm *slow = add_svm(world, 1, CONF_POLICY_DROP, CLASS_MASK_ALL);
+    struct guest *guest = &world->guests[0];
+
+    slow->conf.window = 64 << 10;
+    route_set_conf(&world->route, &world->conf);
+    connect_svm(slow);
+    connect_guest(world, guest, 'a');
+    while (guest->stream->vm->log.bytes < world->conf.limits.vm_log / 2) {
+        publish(world, guest, 1000, 5);
+        turn(world);
+        ack_all(slow);
+    }
+    flood(world, guest, 1000);
+    turn(world);
+    assert_int_equal(gone->sink.skips, 1);
+    assert_int_equal(slow->sink.skips, 0);
+    assert_true(vmlog_has_more(&guest->stream->vm->log, slow->sink.slot));
+    assert_int_equal(guest->resumes, guest->pauses);
+}
+
 /* Memory is full of a VM that nobody speaks for any more: its log gives way to one that waits. */
 static void
 test_drop_frees_the_longest(void **state)
@@ -386,6 +412,7 @@ main(void)
         TEST(test_drop_waits_with_pause),
         TEST(test_drop_at_half_the_window),
         TEST(test_drop_that_keeps_up),
+        TEST(test_drop_of_one_is_enough),
         TEST(test_drop_frees_the_longest),
     };
 
