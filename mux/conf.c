@@ -148,6 +148,7 @@ fill_grammar(enum option_section section, cfg_opt_t *out)
         static cfg_opt_t sub[SECTIONS][OPTIONS_MAX + 1];
         static const cfg_flag_t flags[] = { [SECTION_DOORS] = CFGF_NONE,
                                             [SECTION_LIMITS] = CFGF_NONE,
+                                            [SECTION_STORAGE] = CFGF_NONE,
                                             [SECTION_VM] = CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES,
                                             [SECTION_SOLUTION] =
                                                 CFGF_TITLE | CFGF_MULTI | CFGF_NO_TITLE_DUPES };
@@ -292,6 +293,29 @@ check_windows(const struct conf *conf, cfg_t *cfg)
     return false;
 }
 
+/* A solution that relies on files needs somewhere to have them. */
+static bool
+check_storage(const struct conf *conf, cfg_t *cfg)
+{
+    for (unsigned i = 0; i < conf->solution_count; i++) {
+        const struct conf_solution *solution = &conf->solutions[i];
+
+        if (solution->durability == CONF_DELIVERED && solution->policy == CONF_POLICY_SPILL)
+            cfg_error(cfg, "solution \"%s\": policy = spill: expected durability = process or disk",
+                      solution->name);
+        else if (solution->durability != CONF_DELIVERED && conf->storage.dir[0] == '\0')
+            cfg_error(cfg, "solution \"%s\": durability: expected a storage section with a dir",
+                      solution->name);
+        else
+            continue;
+        return false;
+    }
+    if (conf->storage.vm <= conf->storage.total)
+        return true;
+    cfg_error(cfg, "storage: vm is more than total");
+    return false;
+}
+
 /* What no single option can say. */
 static bool
 check_whole(const struct conf *conf, cfg_t *cfg)
@@ -303,7 +327,7 @@ check_whole(const struct conf *conf, cfg_t *cfg)
     else if (conf->limits.vms < conf->vm_count)
         cfg_error(cfg, "limits: vms = %u, but there are %u vm sections", conf->limits.vms, conf->vm_count);
     else
-        return check_windows(conf, cfg);
+        return check_storage(conf, cfg) && check_windows(conf, cfg);
     return false;
 }
 
@@ -337,6 +361,7 @@ conf_load(const char *path, FILE *errors)
         take_section(SECTION_TOP, cfg, conf);
         take_section(SECTION_DOORS, cfg_getsec(cfg, "doors"), &conf->doors);
         take_section(SECTION_LIMITS, cfg_getsec(cfg, "limits"), &conf->limits);
+        take_section(SECTION_STORAGE, cfg_getsec(cfg, "storage"), &conf->storage);
         good = take_vms(conf, cfg) && take_solutions(conf, cfg) && check_whole(conf, cfg);
         break;
     case CFG_FILE_ERROR:
@@ -406,6 +431,7 @@ conf_print(const struct conf *conf, FILE *out)
     print_section(SECTION_TOP, NULL, conf, out);
     print_section(SECTION_DOORS, NULL, &conf->doors, out);
     print_section(SECTION_LIMITS, NULL, &conf->limits, out);
+    print_section(SECTION_STORAGE, NULL, &conf->storage, out);
     for (unsigned i = 0; i < conf->vm_count; i++)
         print_section(SECTION_VM, conf->vms[i].uuid_text, &conf->vms[i], out);
     for (unsigned i = 0; i < conf->solution_count; i++)

@@ -16,7 +16,8 @@
 #define CONF_SOLUTIONS_MAX 16 /* VMLOG_SINKS */
 #define CONF_LIST_MAX      64 /* entries of a list option */
 
-enum conf_policy { CONF_POLICY_PAUSE, CONF_POLICY_DROP };
+enum conf_policy { CONF_POLICY_PAUSE, CONF_POLICY_DROP, CONF_POLICY_SPILL };
+enum conf_durability { CONF_DELIVERED, CONF_PROCESS, CONF_DISK };
 enum conf_unknown_cid { CONF_UNKNOWN_REJECT, CONF_UNKNOWN_HELLO };
 
 /* A list of texts. */
@@ -45,6 +46,13 @@ struct conf_limits {
     uint32_t connections; /* driver connections at a time */
 };
 
+/* Files of VM logs. */
+struct conf_storage {
+    char dir[CONF_PATH_MAX]; /* empty: none, VM logs are in memory alone */
+    uint64_t vm;             /* bytes of files of one VM */
+    uint64_t total;          /* bytes of files of all VMs */
+};
+
 struct conf_vm {
     uint8_t uuid[GR_UUID_SIZE];
     char uuid_text[GR_UUID_TEXT];
@@ -65,13 +73,14 @@ struct conf_solution {
     char ca[CONF_PATH_MAX];
     char tls_name[CONF_PATH_MAX]; /* that the SVM's certificate must bear; empty: the host of the address */
     int policy;                   /* enum conf_policy */
-    uint64_t window;              /* bytes of one VM in flight to this SVM; 0: derived from vm_log */
-    uint32_t heartbeat;           /* ms */
-    uint32_t redial_max;          /* ms: the longest time between two attempts to connect */
-    struct conf_list classes;     /* empty: all */
-    struct conf_list vms;         /* UUIDs; empty: all */
-    struct conf_list mute;        /* path prefixes of file events that are not wanted */
-    uint32_t class_mask;          /* from classes */
+    int durability;           /* enum conf_durability: when an event counts as accepted for this solution */
+    uint64_t window;          /* bytes of one VM in flight to this SVM; 0: derived from vm_log */
+    uint32_t heartbeat;       /* ms */
+    uint32_t redial_max;      /* ms: the longest time between two attempts to connect */
+    struct conf_list classes; /* empty: all */
+    struct conf_list vms;     /* UUIDs; empty: all */
+    struct conf_list mute;    /* path prefixes of file events that are not wanted */
+    uint32_t class_mask;      /* from classes */
 };
 
 struct conf {
@@ -86,6 +95,7 @@ struct conf {
     uint32_t drain;       /* ms: how long SIGTERM waits for SVMs */
     struct conf_doors doors;
     struct conf_limits limits;
+    struct conf_storage storage;
     unsigned vm_count;
     struct conf_vm *vms;
     unsigned solution_count;

@@ -66,6 +66,13 @@ static const struct option_info options[] = {
     { SECTION_LIMITS, "connections", KIND_NUMBER, AT(conf_limits, connections), 1, 65536, "2048", NULL,
       "driver connections at a time" },
 
+    { SECTION_STORAGE, "dir", KIND_PATH, AT(conf_storage, dir), 0, CONF_PATH_MAX, NULL, NULL,
+      "directory of the files of VM logs; default: none, VM logs are in memory alone" },
+    { SECTION_STORAGE, "vm", KIND_SIZE, AT(conf_storage, vm), 4 * MIB, 1024 * GIB, "64M", NULL,
+      "bytes of files of one VM" },
+    { SECTION_STORAGE, "total", KIND_SIZE, AT(conf_storage, total), 4 * MIB, 64 * 1024 * GIB, "4G", NULL,
+      "bytes of files of all VMs" },
+
     { SECTION_VM, "cid", KIND_NUMBER, AT(conf_vm, cid), 1, UINT32_MAX - 1, NULL, NULL,
       "the VM's vsock context id" },
     { SECTION_VM, "uds_path", KIND_PATH, AT(conf_vm, uds_path), 0, CONF_PATH_MAX, NULL, NULL,
@@ -89,8 +96,11 @@ static const struct option_info options[] = {
       "the CA of the SVM's certificate, PEM" },
     { SECTION_SOLUTION, "tls_name", KIND_TEXT, AT(conf_solution, tls_name), 0, CONF_PATH_MAX, NULL, NULL,
       "name that the SVM's certificate must bear; default: the address's host" },
-    { SECTION_SOLUTION, "policy", KIND_CHOICE, AT(conf_solution, policy), 0, 0, "pause", "pause|drop",
-      "when the SVM cannot keep up: pause the VM, or drop events and tell a gap" },
+    { SECTION_SOLUTION, "policy", KIND_CHOICE, AT(conf_solution, policy), 0, 0, "pause", "pause|drop|spill",
+      "when the SVM cannot keep up: pause the VM, drop events and tell a gap, or go on in files" },
+    { SECTION_SOLUTION, "durability", KIND_CHOICE, AT(conf_solution, durability), 0, 0, "delivered",
+      "delivered|process|disk",
+      "drivers may forget an event: when the SVM has it, when it is in a file, or when it is on the disk" },
     { SECTION_SOLUTION, "window", KIND_SIZE, AT(conf_solution, window), 0, 4 * GIB, "0", NULL,
       "bytes of one VM sent and not acknowledged; 0: half of vm_log, shared among the solutions" },
     { SECTION_SOLUTION, "heartbeat", KIND_DURATION, AT(conf_solution, heartbeat), 50, HOUR, "5s", NULL,
@@ -106,11 +116,9 @@ static const struct option_info options[] = {
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 static_assert(OPTIONS <= OPTIONS_MAX, "OPTIONS_MAX is enough for any section");
 
-static const char *const section_names[] = { [SECTION_TOP] = "",
-                                             [SECTION_DOORS] = "doors",
-                                             [SECTION_LIMITS] = "limits",
-                                             [SECTION_VM] = "vm",
-                                             [SECTION_SOLUTION] = "solution" };
+static const char *const section_names[] = { [SECTION_TOP] = "",          [SECTION_DOORS] = "doors",
+                                             [SECTION_LIMITS] = "limits", [SECTION_STORAGE] = "storage",
+                                             [SECTION_VM] = "vm",         [SECTION_SOLUTION] = "solution" };
 
 const char *
 option_section_name(enum option_section section)

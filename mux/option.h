@@ -9,11 +9,12 @@
 #include <stdio.h>
 
 /* Sections of the file. The options of each set members of a struct of its own: conf, conf_doors,
- * conf_limits, conf_vm, conf_solution. */
+ * conf_limits, conf_storage, conf_vm, conf_solution. */
 enum option_section {
     SECTION_TOP,
     SECTION_DOORS,
     SECTION_LIMITS,
+    SECTION_STORAGE,
     SECTION_VM,
     SECTION_SOLUTION,
     SECTIONS,
