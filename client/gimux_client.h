@@ -225,6 +225,7 @@ enum gimux_gap_reason {
     GIMUX_GAP_DRIVER = 2,   /* the driver itself dropped them */
     GIMUX_GAP_RESTART = 3,  /* gimuxd no longer has them */
     GIMUX_GAP_RECORD = 4,   /* the driver's record could not be made an event */
+    GIMUX_GAP_STORAGE = 5,  /* the file in which gimuxd kept them was damaged */
 };
 
 /* Events that will not come. Never overlaps an event or gap that came before. */

@@ -209,7 +209,7 @@ on_accepted(void *arg)
         return;
     guest->acked = guest->stream->log.accepted;
     record.body.ack.sequence = guest->acked;
-    record.body.ack.level = GR_LEVEL_DELIVERED;
+    record.body.ack.level = route_level(guest->list->route, guest->stream);
     send_record(guest, &record);
 }
 

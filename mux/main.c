@@ -304,8 +304,9 @@ start(struct daemon *daemon)
         !loop_signal(daemon->loop, SIGINT, on_terminate, daemon) ||
         !loop_signal(daemon->loop, SIGHUP, on_reload, daemon))
         return false;
-    if (!svm_list_set_conf(&daemon->svms, daemon->conf))
+    if (!route_recover(&daemon->route) || !svm_list_set_conf(&daemon->svms, daemon->conf))
         return false;
+    route_recovered(&daemon->route);
     route_set_conf(&daemon->route, daemon->conf);
     if (!door_list_set_conf(&daemon->doors, daemon->conf))
         return false;
@@ -325,6 +326,7 @@ stop(struct daemon *daemon)
     svm_list_close(&daemon->svms, "gimuxd ends");
     loop_flush(daemon->loop);
     guest_list_fini(&daemon->guests);
+    route_finish(&daemon->route);
     route_fini(&daemon->route);
     loop_timer_free(daemon->drain);
     loop_free(daemon->loop);

@@ -30,6 +30,7 @@
 
 #include "mux/conn.h"
 #include "mux/log.h"
+#include "mux/recover.h"
 #include "mux/stats.h"
 #include "proto/delimited.h"
 
@@ -45,6 +46,8 @@ static void
 set_limits(struct route *route)
 {
     route->pool.limit = route->conf->limits.memory;
+    if (route->store) /* the rest is for what is read back */
+        route->pool.limit -= route->conf->solution_count * store_load_share(route->conf);
     route->pool.own = (size_t)route->conf->limits.vms * VMLOG_SMALL_CHUNK;
     route->table.limit = route->conf->limits.vms;
 }
@@ -58,7 +61,7 @@ route_memory_bound(const struct conf *conf)
     uint64_t vm = VMLOG_SMALL_CHUNK + sizeof(struct vm) + VM_STREAMS_MAX * sizeof(struct stream);
 
     return conf->limits.memory + conf->limits.connections * guest + conf->limits.vms * vm +
-           CONF_SOLUTIONS_MAX * solution;
+           CONF_SOLUTIONS_MAX * solution + store_memory_bound(conf);
 }
 
 void
@@ -82,7 +85,10 @@ void
 route_fini(struct route *route)
 {
     loop_cancel(route->loop, &route->task);
+    if (route->store)
+        route->table.forgets = store_leave;
     vm_table_fini(&route->table);
+    store_free(route->store);
     normalized_free(route->event);
 }
 
@@ -190,6 +196,8 @@ tell_accepted(struct route *route)
     while ((vm = LIST_FIRST(&route->dirty))) {
         LIST_REMOVE(vm, in_dirty);
         vm->dirty = false;
+        if (route->store)
+            store_touch(route->store, vm);
         LIST_FOREACH (stream, &vm->streams, of_vm) {
             if (!stream->log.moved)
                 continue;
@@ -202,16 +210,43 @@ tell_accepted(struct route *route)
 
 /* ---- giving up ---- */
 
-/* The sink that may give up something in this VM's log, and thereby free something: or NULL. */
-static struct sink *
-furthest_behind(const struct route *route, const struct vm *vm)
+/* Bit per sink whose policy lets the log go on in files. */
+static uint16_t
+spilling(const struct route *route)
 {
+    uint16_t mask = 0;
+
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
+        if (route->sinks[slot] && route->sinks[slot]->conf->policy == CONF_POLICY_SPILL)
+            mask |= (uint16_t)(1u << slot);
+    return mask;
+}
+
+/* A log that is half full, or any if memory is short, leaves memory as far as it may. */
+static void
+spill(struct route *route, struct vm *vm)
+{
+    uint64_t limit = route->conf->limits.vm_log;
+    uint16_t mask = route->store ? spilling(route) : 0;
+
+    if (mask && vm->log.bytes >= limit / 2)
+        vmlog_spill(&vm->log, mask, limit / 4);
+    else if (mask && is_pool_full(route))
+        vmlog_spill(&vm->log, mask, VMLOG_LARGE_CHUNK);
+}
+
+/* The sink that may give up something in this VM's log, and thereby free something: or NULL. What is short is
+ * the log's room, or, if not, what guests wait for to be accepted. */
+static struct sink *
+furthest_behind(const struct route *route, const struct vm *vm, bool room)
+{
+    const struct vmlog *log = &vm->log;
     struct sink *found = NULL;
-    uint64_t least = vm->log.next_number;
+    uint64_t least = !room && log->backed && !log->stalled ? log->recorded : log->next_number;
 
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
-        uint64_t at = vm->log.cursors[slot].accept_number;
+        uint64_t at = room ? log->cursors[slot].accept_number : vmlog_accepted_by(log, slot);
 
         if (!sink)
             continue;
@@ -219,7 +254,7 @@ furthest_behind(const struct route *route, const struct vm *vm)
             least = at;
             found = sink;
         }
-        if (at == least && sink->conf->policy == CONF_POLICY_PAUSE)
+        if (at == least && sink->conf->policy != CONF_POLICY_DROP)
             found = NULL;
     }
     return found;
@@ -241,12 +276,16 @@ give_up(struct route *route, struct vm *vm, struct sink *sink)
 }
 
 static bool
-is_strained(const struct route *route, const struct vm *vm)
+is_short_of_room(const struct route *route, const struct vm *vm)
+{
+    return is_full(route, vm) || (vm->paused && !has_room_again(route, vm));
+}
+
+static bool
+is_short_of_window(const struct route *route, const struct vm *vm)
 {
     const struct stream *stream;
 
-    if (is_full(route, vm) || (vm->paused && !has_room_again(route, vm)))
-        return true;
     LIST_FOREACH (stream, &vm->streams, of_vm)
         if (stream->log.unaccepted_bytes >= route->conf->limits.vm_window / 2)
             return true;
@@ -258,7 +297,10 @@ relieve(struct route *route, struct vm *vm)
 {
     struct sink *sink;
 
-    while (is_strained(route, vm) && (sink = furthest_behind(route, vm)))
+    spill(route, vm);
+    while (is_short_of_room(route, vm) && (sink = furthest_behind(route, vm, true)))
+        give_up(route, vm, sink);
+    while (is_short_of_window(route, vm) && (sink = furthest_behind(route, vm, false)))
         give_up(route, vm, sink);
 }
 
@@ -277,15 +319,33 @@ waits_for_memory(const struct route *route)
 static void
 relieve_longest(struct route *route)
 {
+    if (waits_for_memory(route))
+        for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
+            spill(route, vm);
     while (waits_for_memory(route)) {
         struct vm *longest = NULL;
 
         for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
-            if ((!longest || vm->log.bytes > longest->log.bytes) && furthest_behind(route, vm))
+            if ((!longest || vm->log.bytes > longest->log.bytes) && furthest_behind(route, vm, true))
                 longest = vm;
         if (!longest)
             return;
-        give_up(route, longest, furthest_behind(route, longest));
+        give_up(route, longest, furthest_behind(route, longest, true));
+    }
+}
+
+/* Sinks for which more may be loaded from files again. */
+static void
+feed_sinks(struct route *route)
+{
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+        struct sink *sink = route->sinks[slot];
+
+        if (!sink || !sink->starving || !sink->up ||
+            route->pool.loaded[slot] > store_load_share(route->conf) / 2)
+            continue;
+        sink_feed(sink, &route->table);
+        wake(route, sink);
     }
 }
 
@@ -309,8 +369,11 @@ end_of_turn(void *arg)
     LIST_FOREACH (vm, &route->dirty, in_dirty)
         relieve(route, vm);
     relieve_longest(route);
+    feed_sinks(route);
     tell_accepted(route);
     resume_vms(route);
+    if (route->store)
+        store_flush(route->store);
 }
 
 /* ---- into the log ---- */
@@ -438,8 +501,10 @@ add_stream(struct route *route, struct vm *vm, uint16_t driver, const uint8_t bo
     return stream;
 }
 
+static void set_durability(struct route *route, struct vm *vm);
+
 static struct vm *
-add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
+find_or_add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
 {
     struct vm *vm = vm_find(&route->table, uuid);
 
@@ -451,6 +516,18 @@ add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
         if (route->sinks[slot])
             vmlog_join(&vm->log, slot);
+    set_durability(route, vm);
+    return vm;
+}
+
+/* The VM with its stream of gimuxd's own events. */
+static struct vm *
+add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
+{
+    struct vm *vm = find_or_add_vm(route, uuid);
+
+    if (!vm || vm->own)
+        return vm;
     vm->own = add_stream(route, vm, VM_DRIVER_GIMUXD, route->own_boot, 1);
     if (vm->own)
         snprintf(vm->own->build, sizeof(vm->own->build), "gimuxd " GIMUX_VERSION);
@@ -575,6 +652,95 @@ route_close(struct route *route, struct stream *stream, bool ended, const char *
     stream->silent = false;
 }
 
+/* ---- files ---- */
+
+static const char *
+solution_name(void *arg, unsigned sink)
+{
+    const struct route *route = arg;
+
+    return route->sinks[sink] ? route->sinks[sink]->conf->name : NULL;
+}
+
+/* More of the VM's log is in files, or in memory again. */
+static void
+on_stored(void *arg, struct vm *vm)
+{
+    struct route *route = arg;
+
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+        if (!route->sinks[slot] || !route->sinks[slot]->up)
+            continue;
+        sink_activate(route->sinks[slot], vm);
+        wake(route, route->sinks[slot]);
+    }
+    mark(route, vm);
+}
+
+static bool
+load_stub(void *arg, struct vm *vm, struct vmlog_chunk *stub, unsigned slot)
+{
+    struct route *route = arg;
+
+    return route->store && store_load(route->store, vm, stub, slot);
+}
+
+bool
+route_recover(struct route *route)
+{
+    static const struct store_ops ops = { .solution = solution_name, .moved = on_stored };
+    char why[STORE_WHY_MAX];
+
+    if (route->conf->storage.dir[0] == '\0')
+        return true;
+    route->store = store_new(route->loop, route->conf, &route->pool, &ops, route, why);
+    if (!route->store) {
+        log_error(NULL, "%s", why);
+        return false;
+    }
+    route->table.forgets = store_forget;
+    route->recovering = true;
+    set_limits(route);
+    return recover_logs(route->store, &route->table);
+}
+
+static void
+set_durability(struct route *route, struct vm *vm)
+{
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
+        if (route->sinks[slot])
+            vmlog_set_durability(&vm->log, slot,
+                                 route->sinks[slot]->conf->durability == CONF_DELIVERED ? VMLOG_DELIVERED
+                                                                                        : VMLOG_RECORDED);
+    vmlog_set_backed(&vm->log, route->store && store_is_needed(route->conf));
+    mark(route, vm);
+}
+
+void
+route_recovered(struct route *route)
+{
+    route->recovering = false;
+    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
+        vm_clear_saved(vm);
+        set_durability(route, vm);
+    }
+}
+
+void
+route_finish(struct route *route)
+{
+    if (route->store)
+        store_finish(route->store);
+}
+
+enum gr_level
+route_level(const struct route *route, const struct stream *stream)
+{
+    if (vmlog_is_delivered(&stream->vm->log, &stream->log))
+        return GR_LEVEL_DELIVERED;
+    return store_syncs(route->store) ? GR_LEVEL_DISK : GR_LEVEL_PROCESS;
+}
+
 /* ---- sinks ---- */
 
 static void
@@ -608,13 +774,46 @@ set_windows(struct route *route)
                 route->sinks[slot]->conf->window ? route->sinks[slot]->conf->window : share;
 }
 
+static const struct vm_saved *
+find_saved(const struct vm *vm, const struct stream *stream, const char *solution)
+{
+    const struct vm_saved *saved = vm->saved;
+
+    while (saved && ((stream && saved->stream != stream) || strcmp(saved->solution, solution) != 0))
+        saved = saved->next;
+    return saved;
+}
+
+/* The sink takes part in the VM's log: from where its solution was, if that is in files, or from now on. */
+static void
+join(const struct sink *sink, struct vm *vm)
+{
+    bool known = find_saved(vm, NULL, sink->conf->name) != NULL;
+    struct stream *stream;
+
+    LIST_FOREACH (stream, &vm->streams, of_vm) {
+        const struct vm_saved *saved = find_saved(vm, stream, sink->conf->name);
+        struct vmlog_saved none = { .settled = stream->start - 1 };
+
+        if (known)
+            vmlog_join_stream_saved(&stream->log, sink->slot, saved ? &saved->at : &none);
+        else
+            vmlog_join_stream(&stream->log, sink->slot);
+    }
+    if (!known) {
+        vmlog_join(&vm->log, sink->slot);
+        return;
+    }
+    vmlog_join_saved(&vm->log, sink->slot);
+    LIST_FOREACH (stream, &vm->streams, of_vm)
+        vmlog_gap_saved(&vm->log, sink->slot, &stream->log, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
+}
+
 bool
 route_add_sink(struct route *route, struct sink *sink, const struct conf_solution *conf,
                const struct sink_ops *ops, void *arg)
 {
     unsigned slot = 0;
-    struct vm *vm;
-    struct stream *stream;
 
     while (slot < VMLOG_SINKS && route->sinks[slot])
         slot++;
@@ -622,13 +821,14 @@ route_add_sink(struct route *route, struct sink *sink, const struct conf_solutio
         return false;
     sink_init(sink, slot, conf, ops, arg);
     sink->moved = mark;
+    sink->load = load_stub;
     sink->route = route;
     route->sinks[slot] = sink;
     memset(&route->table.forgotten[slot], 0, sizeof(route->table.forgotten[slot]));
-    for (vm = route->table.vms; vm; vm = vm->hh.next) {
-        vmlog_join(&vm->log, slot);
-        LIST_FOREACH (stream, &vm->streams, of_vm)
-            vmlog_join_stream(&stream->log, slot);
+    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
+        join(sink, vm);
+        if (!route->recovering)
+            set_durability(route, vm);
     }
     set_windows(route);
     tell_interest(route);
@@ -654,6 +854,10 @@ void
 route_set_conf(struct route *route, const struct conf *conf)
 {
     route->conf = conf;
+    if (route->store)
+        store_set_conf(route->store, conf);
+    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
+        set_durability(route, vm);
     set_limits(route);
     set_windows(route);
     tell_interest(route);

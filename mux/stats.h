@@ -18,6 +18,10 @@
     X(guest_pauses_total, counter, "Times that reading from a VM stopped because its log was full")          \
     X(frames_total, counter, "Frames put into VM logs")                                                      \
     X(frame_bytes_total, counter, "Bytes of these frames")                                                   \
+    X(storage_written_bytes_total, counter, "Bytes written to files of VM logs")                             \
+    X(storage_errors_total, counter, "Writes and reads of such files that failed")                           \
+    X(storage_loads_total, counter, "Pieces of VM logs read back from files")                                \
+    X(storage_damaged_total, counter, "Sequences that became a gap because a file was damaged")              \
     X(svm_connections_total, counter, "Connections made to SVMs")                                            \
     X(svm_errors_total, counter, "SVM connections closed because of a malformed or unexpected frame")        \
     X(svm_tls_failures_total, counter, "SVM connections that failed in TLS")                                 \
