@@ -18,7 +18,7 @@ expiry_days(const struct expiry *expiry, int64_t now)
 {
     int64_t left = expiry->end - now;
 
-    return left >= 0 ? left / DAY : -((-left + DAY - 1) / DAY);
+    return left > 0 ? left / DAY : left / DAY - 1;
 }
 
 /* How many marks have been passed. */

@@ -16,7 +16,7 @@ enum expiry_first { EXPIRY_DAYS_30 = 0, EXPIRY_END = 3 };
 /* Another end than it had: it is another certificate, and warnings start afresh. */
 void expiry_set(struct expiry *expiry, int64_t end, enum expiry_first first);
 
-/* Whole days left at `now`, rounded down: 0 is less than one, negative is over. */
+/* Whole days left at `now`: 0 is less than one; -1 for the first day after the end, and so on. */
 int64_t expiry_days(const struct expiry *expiry, int64_t now);
 
 /* Whether a mark was passed that has not been told of; it has been then. */

@@ -43,6 +43,9 @@ basicConstraints = critical,CA:FALSE
 keyUsage = critical,digitalSignature
 extendedKeyUsage = {role}Auth
 subjectAltName = {names}
+[authority]
+basicConstraints = critical,CA:TRUE
+keyUsage = critical,keyCertSign,cRLSign
 """
 
 
@@ -84,12 +87,13 @@ def naming(solutions, names=NAMES["server"]):
     return ",".join([names, *(f"URI:gimux:solution:{quote(name, safe='')}" for name in solutions)])
 
 
-def make_leaf(directory, name, role, names, authority="ca", ends_in_days=90, begins_in_days=-10):
-    """NAME.pem and NAME.key for a role, "server" or "client"."""
+def make_leaf(directory, name, role, names, authority="ca", ends_in_days=90, begins_in_days=-10,
+              extensions="extensions"):
+    """NAME.pem and NAME.key for a role, "server" or "client"; with extensions "authority", for one below another."""
     with authority_of(directory, authority, role, names) as ca, tempfile.TemporaryDirectory() as scratch:
         request = Path(scratch, "request")
         make_key_and(request, directory / f"{name}.key", name)
-        openssl(*ca, "-notext", "-extensions", "extensions", "-startdate", in_days(begins_in_days),
+        openssl(*ca, "-notext", "-extensions", extensions, "-startdate", in_days(begins_in_days),
                 "-enddate", in_days(ends_in_days), "-in", request, "-out", directory / f"{name}.pem")
 
 
