@@ -2,7 +2,6 @@
 #include "mux/credential.h"
 
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 #include "mux/log.h"
@@ -29,7 +28,8 @@ credential_load(const struct conf *conf, struct tls_context *contexts[CONF_SOLUT
 {
     bool good = true;
 
-    memset(contexts, 0, CONF_SOLUTIONS_MAX * sizeof(*contexts));
+    for (unsigned i = 0; i < CONF_SOLUTIONS_MAX; i++)
+        contexts[i] = NULL;
     for (unsigned i = 0; i < conf->solution_count; i++) {
         const struct conf_solution *solution = &conf->solutions[i];
         struct tls_files files = {

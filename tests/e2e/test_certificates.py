@@ -178,7 +178,8 @@ def test_an_svm_that_is_revoked(world, pki):
     wait_for("further attempts", lambda: world.metrics()["gimux_svm_tls_failures_total"] >= 4)
     assert svm.stats()["totals"]["connections"] == 1
     status, = world.status()["solutions"]
-    assert (status["state"], status["last_error"][:9]) != ("up", "revoked: ") and status["peer_certificate_days"] is None
+    assert status["state"] != "up" and status["last_error"].startswith("revoked: ")
+    assert status["peer_certificate_days"] is None
     assert PEER_DAYS not in world.metrics()
     svm.wait_err("gimuxd refused the handshake: revoked: ")
     delivered = svm.delivered("linux")
@@ -309,8 +310,8 @@ def test_days_are_metrics(world, pki):
     plain = world.svm("plain", "--json")
     world.configure({**solution(pki, svm, crl=pki / "crl.pem"), "plain": {"address": plain}})
     world.start(up=2)
-    metrics = world.metrics()
-    assert {name: value for name, value in metrics.items() if "_days{" in name} == {DAYS: 90, PEER_DAYS: 59, CRL_DAYS: 2}
+    days = {name: value for name, value in world.metrics().items() if "_days{" in name}
+    assert days == {DAYS: 90, PEER_DAYS: 59, CRL_DAYS: 2}
     status = {one["solution"]: one for one in world.status()["solutions"]}
     names = ("certificate_days", "peer_certificate_days", "crl_days")
     assert [status["av"][name] for name in names] == [90, 59, 2]
