@@ -268,6 +268,26 @@ def test_a_gimuxd_that_is_revoked(world, pki):
     assert assert_each_once(svm, flow.end())["connections"] == 2
 
 
+def test_an_idle_link_ends_at_once(world, pki):
+    """On either side, without waiting for something to come by it."""
+    for side, name in (("svm", "client"), ("gimuxd", "server")):
+        certs.make_crl(pki)
+        svm = start_svm(world, pki, "--crl", pki / "crl.pem", name=side)
+        world.configure(solution(pki, svm, crl=pki / "crl.pem", heartbeat="1000s"))
+        if world.gimuxd:
+            assert world.reload()
+            world.wait_up(1)
+        else:
+            world.start(up=1)
+        certs.make_crl(pki, name)
+        if side == "svm":
+            reload_svm(svm)
+            svm.wait_err("disconnected: tls: gimuxd's certificate is refused: revoked: ")
+        else:
+            assert world.reload()
+            svm.wait_err("disconnected: ")
+
+
 def test_a_gimuxd_whose_handshake_began_before_the_reload(world, pki):
     svm = start_svm(world, pki, "--crl", pki / "crl.pem")
     context = ssl.create_default_context(cafile=pki / "ca.pem")
@@ -337,8 +357,8 @@ def test_a_warning_before_the_end(world, pki, days, said):
     if days > 0:
         svm.end()
         start_svm(world, pki, name="again", listen=svm.address)
-        wait_for("the end of the link", lambda: "peer closed" in world.gimuxd.err or "said Bye" in world.gimuxd.err)
-        world.wait_up(1)
+        world.gimuxd.wait_err(r"solution=av up: (?s:.*)solution=av up: ")  # what is said again, is said by then
+    world.gimuxd.wait_err("reload: .* is in force")
     ours, theirs = warnings(world, "our certificate"), warnings(world, "the SVM's certificate")
     if said is None:
         assert not ours and not theirs
@@ -356,7 +376,7 @@ def test_a_new_certificate_is_warned_of_afresh(world, pki):
     for days, count in ((90, 1), (5.7, 2), (29.5, 3)):
         certs.make_leaf(pki, "client", "client", CLIENT, ends_in_days=days)
         assert world.reload()
-        assert len(warnings(world, "our certificate")) == count
+        wait_for(f"{count} warnings", lambda: len(warnings(world, "our certificate")) == count)
     assert svm.stats()["totals"]["connections"] == 1
 
 
@@ -379,6 +399,7 @@ def test_time_passes(world, pki):
         one.say_hello().events(10).expect_ack(10)
     assert world.reload()
     assert svm.stats()["totals"]["connections"] == 1
+    world.gimuxd.wait_err("reload: .* is in force")
     assert len(warnings(world, "expire")) == 5
 
 
