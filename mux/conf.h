@@ -71,6 +71,7 @@ struct conf_solution {
     char cert[CONF_PATH_MAX];
     char key[CONF_PATH_MAX];
     char ca[CONF_PATH_MAX];
+    char crl[CONF_PATH_MAX];      /* revocation lists; empty: none */
     char tls_name[CONF_PATH_MAX]; /* that the SVM's certificate must bear; empty: the host of the address */
     int policy;                   /* enum conf_policy */
     int durability;           /* enum conf_durability: when an event counts as accepted for this solution */

@@ -94,6 +94,8 @@ static const struct option_info options[] = {
       "its key, PEM" },
     { SECTION_SOLUTION, "ca", KIND_PATH, AT(conf_solution, ca), 0, CONF_PATH_MAX, NULL, NULL,
       "the CA of the SVM's certificate, PEM" },
+    { SECTION_SOLUTION, "crl", KIND_PATH, AT(conf_solution, crl), 0, CONF_PATH_MAX, NULL, NULL,
+      "revocation lists, one of every CA in the chain of the SVM's certificate, PEM; default: none" },
     { SECTION_SOLUTION, "tls_name", KIND_TEXT, AT(conf_solution, tls_name), 0, CONF_PATH_MAX, NULL, NULL,
       "name that the SVM's certificate must bear; default: the address's host" },
     { SECTION_SOLUTION, "policy", KIND_CHOICE, AT(conf_solution, policy), 0, 0, "pause", "pause|drop|spill",

@@ -43,7 +43,10 @@
     X(solution_filtered_total, counter, "Events that its subscription filtered out")                         \
     X(solution_gapped_total, counter, "Events that were or will be told it as gaps")                         \
     X(solution_pending, gauge, "Events in VM logs that are not settled for it")                              \
-    X(solution_sent_bytes_total, counter, "Bytes of events written to it")
+    X(solution_sent_bytes_total, counter, "Bytes of events written to it")                                   \
+    X(solution_certificate_days, gauge, "Whole days until gimuxd's certificate for it expires")              \
+    X(solution_peer_certificate_days, gauge, "Whole days until the certificate of its connected SVM does")   \
+    X(solution_crl_days, gauge, "Whole days until its revocation lists do")
 
 struct stats {
 #define STATS_FIELD(name, kind, help) uint64_t name;
