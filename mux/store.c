@@ -109,8 +109,8 @@ store_begin_segment(struct store_vm *of)
     return of->current;
 }
 
-static void
-unlist(struct store_vm *of)
+void
+store_unlist(struct store_vm *of)
 {
     if (of->dirty)
         TAILQ_REMOVE(&of->store->dirty, of, in_list);
@@ -125,7 +125,7 @@ store_touch_vm(struct store_vm *of)
     if (of->dirty)
         return;
     of->waited = of->lazy;
-    unlist(of);
+    store_unlist(of);
     of->dirty = true;
     TAILQ_INSERT_TAIL(&of->store->dirty, of, in_list);
 }
@@ -146,7 +146,7 @@ store_release_vm(struct store_vm *of)
 {
     if (of->vm || of->writing || of->loads > 0 || !LIST_EMPTY(&of->segments))
         return;
-    unlist(of);
+    store_unlist(of);
     free(of);
 }
 

@@ -61,6 +61,9 @@ struct store {
 /* Something of it may have to be written. */
 void store_touch_vm(struct store_vm *of);
 
+/* Takes it out of the list that it is in. */
+void store_unlist(struct store_vm *of);
+
 /* A new segment that is written to from now on; NULL if out of memory. */
 struct vmlog_segment *store_begin_segment(struct store_vm *of);
 

@@ -472,7 +472,7 @@ fill_batch(struct store *store)
                     segment_frame_size(DELIMITED_FRAME_MAX) >
                 sizeof(batch->bytes))
             break;
-        unlist(of);
+        store_unlist(of);
         if (!of->vm) {
             put_removals(batch, of, NULL);
             store_release_vm(of);
