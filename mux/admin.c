@@ -78,6 +78,12 @@ vm_paused_value(const struct vm *vm)
 }
 
 static uint64_t
+vm_flooding_value(const struct vm *vm)
+{
+    return vm->traffic.flooding;
+}
+
+static uint64_t
 vm_events_value(const struct vm *vm)
 {
     return vm->events;
@@ -148,6 +154,7 @@ vms_connected_value(const struct route *route)
 #define put_vms_connected(s, n)             put_value((s)->out, n, vms_connected_value((s)->view->route))
 #define put_vm_log_bytes(s, n)              put_vm_values(s, n, vm_log_bytes_value)
 #define put_vm_paused(s, n)                 put_vm_values(s, n, vm_paused_value)
+#define put_vm_flooding(s, n)               put_vm_values(s, n, vm_flooding_value)
 #define put_vm_events_total(s, n)           put_vm_values(s, n, vm_events_value)
 #define put_solution_up(s, n)               put_solution_values(s, n, solution_up_value)
 #define put_solution_delivered_total(s, n)  put_solution_values(s, n, solution_delivered_value)
@@ -215,9 +222,10 @@ vm_status(const struct admin_view *view, const struct vm *vm)
 
     LIST_FOREACH (stream, &vm->streams, of_vm)
         json_array_append_new(streams, stream_status(view, vm, stream));
-    return json_pack("{s:s, s:b, s:s, s:b, s:I, s:I, s:o}", "vm", vm->uuid_text, "connected",
-                     vm->connected > 0, "power", power[vm->power], "paused", vm->paused, "log_bytes",
-                     (json_int_t)vm->log.bytes, "events", (json_int_t)vm->events, "streams", streams);
+    return json_pack("{s:s, s:b, s:s, s:b, s:b, s:I, s:I, s:o}", "vm", vm->uuid_text, "connected",
+                     vm->connected > 0, "power", power[vm->power], "paused", vm->paused, "flooding",
+                     vm->traffic.flooding, "log_bytes", (json_int_t)vm->log.bytes, "events",
+                     (json_int_t)vm->events, "streams", streams);
 }
 
 static json_t *

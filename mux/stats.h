@@ -37,6 +37,7 @@
     X(vms_connected, gauge, "VMs with at least one driver connected")                                        \
     X(vm_log_bytes, gauge, "Memory of one VM's log")                                                         \
     X(vm_paused, gauge, "1 while the VM is not read because its log is full")                                \
+    X(vm_flooding, gauge, "1 while the VM sends far more than the others")                                   \
     X(vm_events_total, counter, "Sequences taken from one VM's drivers, their own gaps included")            \
     X(solution_up, gauge, "1 while the SVM is connected and has said hello")                                 \
     X(solution_delivered_total, counter, "Events that the SVM has acknowledged")                             \
