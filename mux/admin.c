@@ -91,6 +91,12 @@ vm_paused_value(const struct vm *vm)
 }
 
 static uint64_t
+vm_flooding_value(const struct vm *vm)
+{
+    return vm->traffic.flooding;
+}
+
+static uint64_t
 vm_events_value(const struct vm *vm)
 {
     return vm->events;
@@ -153,10 +159,21 @@ vms_connected_value(const struct route *route)
     return count;
 }
 
+static uint64_t
+storage_value(const struct sample *sample, uint64_t (*value)(const struct store *))
+{
+    return sample->view->route->store ? value(sample->view->route->store) : 0;
+}
+
 /* How the value of each metric in STATS_OBJECTS comes about, by its name. */
 #define put_memory_bound_bytes(s, n)             put_value((s)->out, n, route_memory_bound((s)->view->route->conf))
 #define put_log_bytes(s, n)                      put_value((s)->out, n, (s)->view->route->pool.used)
 #define put_log_limit_bytes(s, n)                put_value((s)->out, n, (s)->view->route->pool.limit)
+#define put_storage_bytes(s, n)                  put_value((s)->out, n, storage_value(s, store_bytes))
+#define put_storage_segments(s, n)               put_value((s)->out, n, storage_value(s, store_segments))
+#define put_storage_failing(s, n)                put_value((s)->out, n, storage_value(s, store_is_failing))
+#define put_storage_full(s, n)                   put_value((s)->out, n, storage_value(s, store_is_full))
+#define put_vm_storage_bytes(s, n)               put_vm_values(s, n, store_vm_bytes)
 #define put_vms(s, n)                            put_value((s)->out, n, HASH_COUNT((s)->view->route->table.vms))
 #define put_vms_connected(s, n)                  put_value((s)->out, n, vms_connected_value((s)->view->route))
 #define put_vm_log_bytes(s, n)                   put_vm_values(s, n, vm_log_bytes_value)
@@ -171,6 +188,7 @@ vms_connected_value(const struct route *route)
 #define put_solution_certificate_days(s, n)      put_solution_days(s, n, CREDENTIAL_OWN)
 #define put_solution_peer_certificate_days(s, n) put_solution_days(s, n, CREDENTIAL_PEER)
 #define put_solution_crl_days(s, n)              put_solution_days(s, n, CREDENTIAL_CRL)
+#define put_vm_flooding(s, n)                    put_vm_values(s, n, vm_flooding_value)
 
 static void
 put_metrics(struct evbuffer *out, const struct admin_view *view)
@@ -231,9 +249,10 @@ vm_status(const struct admin_view *view, const struct vm *vm)
 
     LIST_FOREACH (stream, &vm->streams, of_vm)
         json_array_append_new(streams, stream_status(view, vm, stream));
-    return json_pack("{s:s, s:b, s:s, s:b, s:I, s:I, s:o}", "vm", vm->uuid_text, "connected",
-                     vm->connected > 0, "power", power[vm->power], "paused", vm->paused, "log_bytes",
-                     (json_int_t)vm->log.bytes, "events", (json_int_t)vm->events, "streams", streams);
+    return json_pack("{s:s, s:b, s:s, s:b, s:b, s:I, s:I, s:o}", "vm", vm->uuid_text, "connected",
+                     vm->connected > 0, "power", power[vm->power], "paused", vm->paused, "flooding",
+                     vm->traffic.flooding, "log_bytes", (json_int_t)vm->log.bytes, "events",
+                     (json_int_t)vm->events, "streams", streams);
 }
 
 static json_t *

@@ -39,11 +39,14 @@ struct conf_doors {
 };
 
 struct conf_limits {
-    uint64_t memory;      /* bytes of all VM logs */
-    uint64_t vm_log;      /* bytes of one VM's log */
-    uint64_t vm_window;   /* bytes of unacknowledged records of one stream */
-    uint32_t vms;         /* VMs known at a time */
-    uint32_t connections; /* driver connections at a time */
+    uint64_t memory;         /* bytes of all VM logs */
+    uint64_t vm_log;         /* bytes of one VM's log */
+    uint64_t vm_window;      /* bytes of unacknowledged records of one stream */
+    uint32_t vms;            /* VMs known at a time */
+    uint32_t connections;    /* driver connections at a time */
+    uint32_t flood_records;  /* a second, below which no VM floods; 0: none ever does */
+    uint32_t flood_factor;   /* times the median of the other VMs */
+    uint32_t flood_interval; /* ms between looks */
 };
 
 /* Files of VM logs. */

@@ -65,6 +65,12 @@ static const struct option_info options[] = {
       "VMs known at a time" },
     { SECTION_LIMITS, "connections", KIND_NUMBER, AT(conf_limits, connections), 1, 65536, "2048", NULL,
       "driver connections at a time" },
+    { SECTION_LIMITS, "flood_records", KIND_NUMBER, AT(conf_limits, flood_records), 0, 1000000000, "1000",
+      NULL, "records a second (or as many KiB) from which on a VM can be called flooding; 0: none ever is" },
+    { SECTION_LIMITS, "flood_factor", KIND_NUMBER, AT(conf_limits, flood_factor), 2, 1000000, "10", NULL,
+      "a flooding VM sends so many times the median of the others" },
+    { SECTION_LIMITS, "flood_interval", KIND_DURATION, AT(conf_limits, flood_interval), 50, HOUR, "10s", NULL,
+      "time between looks for flooding VMs" },
 
     { SECTION_STORAGE, "dir", KIND_PATH, AT(conf_storage, dir), 0, CONF_PATH_MAX, NULL, NULL,
       "directory of the files of VM logs; default: none, VM logs are in memory alone" },

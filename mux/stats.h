@@ -33,10 +33,16 @@
     X(memory_bound_bytes, gauge, "Upper bound of memory for events and connections, from the configuration") \
     X(log_bytes, gauge, "Memory of all VM logs")                                                             \
     X(log_limit_bytes, gauge, "Limit of that memory")                                                        \
+    X(storage_bytes, gauge, "Bytes of files of VM logs")                                                     \
+    X(storage_segments, gauge, "Such files")                                                                 \
+    X(storage_failing, gauge, "1 while they cannot be written")                                              \
+    X(storage_full, gauge, "1 while storage.vm or storage.total stands in the way")                          \
     X(vms, gauge, "VMs known")                                                                               \
     X(vms_connected, gauge, "VMs with at least one driver connected")                                        \
     X(vm_log_bytes, gauge, "Memory of one VM's log")                                                         \
+    X(vm_storage_bytes, gauge, "Bytes of files of one VM's log")                                             \
     X(vm_paused, gauge, "1 while the VM is not read because its log is full")                                \
+    X(vm_flooding, gauge, "1 while the VM sends far more than the others")                                   \
     X(vm_events_total, counter, "Sequences taken from one VM's drivers, their own gaps included")            \
     X(solution_up, gauge, "1 while the SVM is connected and has said hello")                                 \
     X(solution_delivered_total, counter, "Events that the SVM has acknowledged")                             \

@@ -353,13 +353,13 @@ store_segments(const struct store *store)
     return store->segments;
 }
 
-bool
+uint64_t
 store_is_failing(const struct store *store)
 {
     return store->failing;
 }
 
-bool
+uint64_t
 store_is_full(const struct store *store)
 {
     return store->full;
