@@ -171,6 +171,7 @@ storage_value(const struct sample *sample, uint64_t (*value)(const struct store 
 #define put_log_limit_bytes(s, n)                put_value((s)->out, n, (s)->view->route->pool.limit)
 #define put_storage_bytes(s, n)                  put_value((s)->out, n, storage_value(s, store_bytes))
 #define put_storage_segments(s, n)               put_value((s)->out, n, storage_value(s, store_segments))
+#define put_storage_waiting(s, n)                put_value((s)->out, n, storage_value(s, store_waiting))
 #define put_storage_failing(s, n)                put_value((s)->out, n, storage_value(s, store_is_failing))
 #define put_storage_full(s, n)                   put_value((s)->out, n, storage_value(s, store_is_full))
 #define put_vm_storage_bytes(s, n)               put_vm_values(s, n, store_vm_bytes)
@@ -267,19 +268,33 @@ static json_t *
 solution_status(const struct admin_view *view, const struct svm *svm)
 {
     const struct sink *sink = svm_sink(svm);
+    static const char *const policies[] = { "pause", "drop", "spill" };
+    static const char *const durabilities[] = { "delivered", "process", "disk" };
     struct vm_counts counts = solution_counts(view, svm);
     char address[ADDRESS_TEXT_MAX];
 
-    return json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
+    return json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
                      "solution", sink->conf->name, "altitude", (json_int_t)sink->conf->altitude, "address",
                      address_format(&sink->conf->address, address), "state", svm_state_name(svm_state(svm)),
                      "name", svm_name(svm), "last_error", svm_last_error(svm), "policy",
-                     sink->conf->policy == CONF_POLICY_DROP ? "drop" : "pause", "delivered",
-                     (json_int_t)counts.delivered, "filtered", (json_int_t)counts.filtered, "gapped",
-                     (json_int_t)counts.gapped, "pending", (json_int_t)route_pending(view->route, sink),
-                     "skips", (json_int_t)sink->skips, "certificate_days", days_status(svm, CREDENTIAL_OWN),
-                     "peer_certificate_days", days_status(svm, CREDENTIAL_PEER), "crl_days",
-                     days_status(svm, CREDENTIAL_CRL));
+                     policies[sink->conf->policy], "durability", durabilities[sink->conf->durability],
+                     "delivered", (json_int_t)counts.delivered, "filtered", (json_int_t)counts.filtered,
+                     "gapped", (json_int_t)counts.gapped, "pending",
+                     (json_int_t)route_pending(view->route, sink), "skips", (json_int_t)sink->skips,
+                     "certificate_days", days_status(svm, CREDENTIAL_OWN), "peer_certificate_days",
+                     days_status(svm, CREDENTIAL_PEER), "crl_days", days_status(svm, CREDENTIAL_CRL));
+}
+
+/* null: VM logs are in memory alone. */
+static json_t *
+storage_status(const struct route *route)
+{
+    if (!route->store)
+        return json_null();
+    return json_pack("{s:s, s:I, s:I, s:I, s:b, s:b}", "dir", route->conf->storage.dir, "bytes",
+                     (json_int_t)store_bytes(route->store), "limit", (json_int_t)route->conf->storage.total,
+                     "segments", (json_int_t)store_segments(route->store), "failing",
+                     (int)store_is_failing(route->store), "full", (int)store_is_full(route->store));
 }
 
 static json_t *
@@ -294,10 +309,11 @@ status(const struct admin_view *view)
         json_array_append_new(solutions, solution_status(view, svm));
     for (const struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
         json_array_append_new(vms, vm_status(view, vm));
-    return json_pack("{s:s, s:s, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "build", "gimuxd " GIMUX_VERSION, "host",
-                     route->conf->host, "connections", (json_int_t)view->guests->count, "memory", "bound",
-                     (json_int_t)route_memory_bound(route->conf), "log_bytes", (json_int_t)route->pool.used,
-                     "log_limit", (json_int_t)route->pool.limit, "solutions", solutions, "vms", vms);
+    return json_pack("{s:s, s:s, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o}", "build", "gimuxd " GIMUX_VERSION,
+                     "host", route->conf->host, "connections", (json_int_t)view->guests->count, "memory",
+                     "bound", (json_int_t)route_memory_bound(route->conf), "log_bytes",
+                     (json_int_t)route->pool.used, "log_limit", (json_int_t)route->pool.limit, "storage",
+                     storage_status(route), "solutions", solutions, "vms", vms);
 }
 
 /* ---- HTTP ---- */

@@ -218,6 +218,7 @@ on_drain(void *arg)
         return;
     }
     say_undelivered(daemon);
+    route_finish(&daemon->route);
     guest_list_close(&daemon->guests, "gimuxd ends");
     svm_list_close(&daemon->svms, "gimuxd ends");
     loop_stop(daemon->loop);
@@ -354,12 +355,12 @@ static void
 stop(struct daemon *daemon)
 {
     admin_free(daemon->admin);
+    route_finish(&daemon->route);
     door_list_close(&daemon->doors);
     guest_list_close(&daemon->guests, "gimuxd ends");
     svm_list_close(&daemon->svms, "gimuxd ends");
     loop_flush(daemon->loop);
     guest_list_fini(&daemon->guests);
-    route_finish(&daemon->route);
     route_fini(&daemon->route);
     loop_timer_free(daemon->drain);
     loop_timer_free(daemon->flood);

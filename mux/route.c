@@ -513,8 +513,10 @@ route_recovered(struct route *route)
 void
 route_finish(struct route *route)
 {
-    if (route->store)
-        store_finish(route->store);
+    if (!route->store)
+        return;
+    store_finish(route->store);
+    store_freeze(route->store, true);
 }
 
 enum gr_level

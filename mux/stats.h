@@ -35,6 +35,7 @@
     X(log_limit_bytes, gauge, "Limit of that memory")                                                        \
     X(storage_bytes, gauge, "Bytes of files of VM logs")                                                     \
     X(storage_segments, gauge, "Such files")                                                                 \
+    X(storage_waiting, gauge, "VMs of which something is to be written")                                     \
     X(storage_failing, gauge, "1 while they cannot be written")                                              \
     X(storage_full, gauge, "1 while storage.vm or storage.total stands in the way")                          \
     X(vms, gauge, "VMs known")                                                                               \

@@ -122,7 +122,7 @@ store_unlist(struct store_vm *of)
 void
 store_touch_vm(struct store_vm *of)
 {
-    if (of->dirty)
+    if (of->dirty || of->store->frozen)
         return;
     of->waited = of->lazy;
     store_unlist(of);
@@ -133,7 +133,7 @@ store_touch_vm(struct store_vm *of)
 void
 store_later(struct store_vm *of)
 {
-    if (of->dirty || of->lazy)
+    if (of->dirty || of->lazy || of->store->frozen)
         return;
     of->lazy = true;
     if (TAILQ_EMPTY(&of->store->lazy))
@@ -144,6 +144,10 @@ store_later(struct store_vm *of)
 void
 store_release_vm(struct store_vm *of)
 {
+    if (!of->vm && of->full) {
+        of->full = false;
+        of->store->full--;
+    }
     if (of->vm || of->writing || of->loads > 0 || !LIST_EMPTY(&of->segments))
         return;
     store_unlist(of);
@@ -167,7 +171,6 @@ on_tick(void *arg)
     struct store *store = arg;
     struct store_vm *of;
 
-    store->full = false;
     while ((of = TAILQ_FIRST(&store->lazy)))
         store_touch_vm(of);
     store_flush(store);
@@ -184,6 +187,12 @@ store_touch(struct store *store, struct vm *vm)
         store_later(of);
     else if (of && !of->writing) /* else when it is written */
         store_touch_vm(of);
+}
+
+void
+store_freeze(struct store *store, bool frozen)
+{
+    store->frozen = frozen;
 }
 
 void
@@ -354,6 +363,19 @@ store_segments(const struct store *store)
 }
 
 uint64_t
+store_waiting(const struct store *store)
+{
+    const struct store_vm *of;
+    uint64_t count = store_is_writing(store);
+
+    TAILQ_FOREACH (of, &store->dirty, in_list)
+        count++;
+    TAILQ_FOREACH (of, &store->lazy, in_list)
+        count++;
+    return count;
+}
+
+uint64_t
 store_is_failing(const struct store *store)
 {
     return store->failing;
@@ -362,7 +384,7 @@ store_is_failing(const struct store *store)
 uint64_t
 store_is_full(const struct store *store)
 {
-    return store->full;
+    return store->full > 0;
 }
 
 /* ---- for recover.c ---- */

@@ -134,6 +134,7 @@ struct writer {
     struct vmlog_segment *segment;
     uint8_t *at;
     uint8_t *end; /* frames go no further */
+    bool bound;   /* but for a bound, more would have been written */
 };
 
 static uint64_t
@@ -276,6 +277,23 @@ stream_of(struct vmlog_stream *log)
     return (struct stream *)(void *)log; /* its first member */
 }
 
+/* A bound of storage stands in the VM's way, or does no more. */
+static void
+set_full(struct store_vm *of, bool full)
+{
+    const struct conf_storage *bounds = &of->store->conf->storage;
+
+    if (of->full == full)
+        return;
+    of->full = full;
+    of->store->full += full ? 1 : -1u;
+    if (full)
+        log_warning((&(struct log_who){ .vm = of->vm->uuid_text }),
+                    "storage: the bound is reached: %llu bytes of vm = %llu, %llu of total = %llu",
+                    (unsigned long long)of->bytes, (unsigned long long)bounds->vm,
+                    (unsigned long long)of->store->bytes, (unsigned long long)bounds->total);
+}
+
 /* Writes the entry at the position; false if there is no room. */
 static bool
 put_entry(struct writer *writer, const struct vmlog_position *at)
@@ -298,7 +316,7 @@ put_entry(struct writer *writer, const struct vmlog_position *at)
     if (size > (size_t)(writer->end - writer->at))
         return false;
     if (!is_within_bounds(writer, size)) {
-        writer->of->full = writer->store->full = true;
+        writer->bound = true;
         return false;
     }
     memcpy(frame.boot_id, stream->boot_id, GR_UUID_SIZE);
@@ -314,7 +332,6 @@ put_entry(struct writer *writer, const struct vmlog_position *at)
 static void
 put_entries(struct writer *writer, struct vmlog_position at)
 {
-    writer->of->full = false;
     while (at.chunk) {
         bool elsewhere = at.chunk->segment && at.chunk->segment != writer->segment;
 
@@ -332,6 +349,7 @@ put_entries(struct writer *writer, struct vmlog_position at)
         at.number = at.chunk->first_number;
     }
     writer->item->number = at.number;
+    set_full(writer->of, writer->bound);
 }
 
 /* Whether what comes next goes to a new segment: chunks are not divided. */
@@ -412,6 +430,8 @@ put_vm(struct store *store, struct store_vm *of)
     }
     if (at.chunk && of->vm->log.backed)
         put_entries(&writer, at);
+    else
+        set_full(of, false);
     put_positions(&writer);
     item->len = (size_t)(writer.at - item->bytes);
     batch->used += item->len;
@@ -487,7 +507,7 @@ store_flush(struct store *store)
 {
     struct batch *batch = store->batch;
 
-    if (batch->writing || TAILQ_EMPTY(&store->dirty))
+    if (batch->writing || store->frozen || TAILQ_EMPTY(&store->dirty))
         return;
     batch->used = batch->item_count = batch->removal_count = 0;
     batch->sync = store_syncs(store);
@@ -587,17 +607,18 @@ batch_done(struct disk_job *job)
 void
 store_finish(struct store *store)
 {
+    uint64_t written;
     struct store_vm *of;
-    unsigned tries = 0;
 
     store->finishing = true;
-    do {
-        disk_finish(store->disk);
+    disk_finish(store->disk);
+    do { /* until nothing more can be written */
+        written = stats.storage_written_bytes_total;
         while ((of = TAILQ_FIRST(&store->lazy)))
             store_touch_vm(of);
         store_flush(store);
-    } while (store->batch->writing && ++tries < 1000 && !(store->failing && tries > 2));
-    disk_finish(store->disk);
+        disk_finish(store->disk);
+    } while (stats.storage_written_bytes_total > written);
     store->finishing = false;
 }
 
@@ -613,4 +634,10 @@ store_batch_new(struct store *store)
     batch->job = (struct disk_job){ .run = run_batch, .done = batch_done };
     batch->store = store;
     return batch;
+}
+
+unsigned
+store_is_writing(const struct store *store)
+{
+    return store->batch->writing ? store->batch->item_count : 0;
 }
