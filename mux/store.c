@@ -171,7 +171,7 @@ on_tick(void *arg)
     struct store *store = arg;
     struct store_vm *of;
 
-    while ((of = TAILQ_FIRST(&store->lazy)))
+    while (!store->frozen && (of = TAILQ_FIRST(&store->lazy)))
         store_touch_vm(of);
     store_flush(store);
 }

@@ -610,6 +610,8 @@ store_finish(struct store *store)
     uint64_t written;
     struct store_vm *of;
 
+    if (store->frozen)
+        return;
     store->finishing = true;
     disk_finish(store->disk);
     do { /* until nothing more can be written */
