@@ -140,6 +140,12 @@ FUZZ_FLAGS := -g -O1 $(CSTD) -fsanitize=fuzzer,address,undefined -fno-sanitize-r
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_SRC) $(PB).c -lprotobuf-c -lpcap
+# The whole daemon but its main; the clock, the timers and the log are the fuzzer's own (tests/fuzz/session_world.h).
+SESSION_SRC  := $(PROTO_SRC) $(filter-out mux/main.c,$(MUX_SRC))
+SESSION_WRAP := loop_now loop_timer_new loop_timer_start loop_timer_stop loop_timer_free log_line normalized_new normalized_free
+$(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c tests/fuzz/session_world.h $(SESSION_SRC) $(PB).c | fuzz-deps
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(MUX_LIBS)
 .PHONY: fuzz
 fuzz: $(FUZZ) ## each fuzz target for FUZZ_SECONDS (60) from its seed corpus
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
