@@ -4,30 +4,13 @@
  * The input is the program: four bytes of configuration, then steps of one byte and their arguments. Drivers
  * say HELLO, send events, lose some, are cut off and come back; SVMs come, stall, acknowledge, crash and go;
  * limits change; time passes. At the end all is delivered and must add up, and everything is torn down. */
+#include "tests/fuzz/session_driver.h"
 #include "tests/fuzz/session_world.h"
 
 #define DRIVERS   4u
 #define STEPS_MAX 300
-#define OUT_MAX   ((size_t)128 * 1024)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* The far end of one connection. */
-struct driver {
-    int fd; /* -1: none */
-    bool deaf;
-    uint16_t kind;
-    uint8_t vm;
-    uint8_t boot;
-    bool welcomed;
-    uint64_t next;      /* sequence of its next event */
-    uint64_t acked;     /* since the last WELCOME */
-    size_t last_record; /* in out */
-    size_t out_len;     /* what it has not written yet */
-    size_t in_len;      /* of a record that has not come to its end */
-    uint8_t in[2048];
-    uint8_t out[OUT_MAX];
-};
 
 static struct driver drivers[DRIVERS];
 
@@ -88,101 +71,7 @@ an_svm(void)
     return &world.svms[u8() % SVMS];
 }
 
-/* ---- drivers: what they hear ---- */
-
-static void
-hear_record(struct driver *driver, const struct gr_record *record)
-{
-    switch (record->type) {
-    case GR_WELCOME:
-        driver->welcomed = true;
-        driver->acked = 0;
-        if (driver->next < record->body.welcome.next_wanted)
-            driver->next = record->body.welcome.next_wanted;
-        break;
-    case GR_ACK:
-        assert(driver->welcomed && record->body.ack.sequence > driver->acked);
-        driver->acked = record->body.ack.sequence;
-        break;
-    case GR_PING:
-    case GR_PONG:
-    case GR_REJECT:
-    case GR_INTEREST:
-    case GR_BYE:
-        break;
-    default:
-        abort();
-    }
-}
-
-static void
-hang_up(struct driver *driver)
-{
-    if (driver->fd >= 0)
-        close(driver->fd);
-    driver->fd = -1;
-}
-
-static void
-driver_read(struct driver *driver)
-{
-    while (driver->fd >= 0 && !driver->deaf) {
-        ssize_t got =
-            recv(driver->fd, driver->in + driver->in_len, sizeof(driver->in) - driver->in_len, MSG_DONTWAIT);
-        size_t used = 0;
-
-        if (got < 0)
-            return;
-        if (got == 0) {
-            hang_up(driver);
-            return;
-        }
-        driver->in_len += (size_t)got;
-        for (;;) {
-            struct gr_record record;
-            char why[GR_WHY_MAX];
-            enum gr_result result = gr_decode(driver->in + used, driver->in_len - used, &record, why);
-
-            if (result == GR_MORE)
-                break;
-            assert(result == GR_OK);
-            hear_record(driver, &record);
-            used += record.size;
-        }
-        driver->in_len -= used;
-        memmove(driver->in, driver->in + used, driver->in_len);
-    }
-}
-
-/* ---- drivers: what they say ---- */
-
-static void
-driver_flush(struct driver *driver, size_t max)
-{
-    size_t len = driver->out_len < max ? driver->out_len : max;
-    ssize_t sent;
-
-    if (driver->fd < 0 || len == 0)
-        return;
-    sent = send(driver->fd, driver->out, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent <= 0)
-        return;
-    driver->out_len -= (size_t)sent;
-    memmove(driver->out, driver->out + sent, driver->out_len);
-    driver->last_record -= (size_t)sent < driver->last_record ? (size_t)sent : driver->last_record;
-}
-
-static bool
-say(struct driver *driver, const struct gr_record *record)
-{
-    size_t len = gr_encode(record, driver->out + driver->out_len, OUT_MAX - driver->out_len);
-
-    if (len == 0 || driver->fd < 0)
-        return false;
-    driver->last_record = driver->out_len;
-    driver->out_len += len;
-    return true;
-}
+/* ---- drivers ---- */
 
 static void
 step_connect(void)
@@ -465,52 +354,6 @@ step_time(void)
 
 /* ---- SVMs ---- */
 
-/* Says what it has, in a hello that may want less than everything. */
-static void
-svm_up(struct svm *svm, bool names, uint8_t wants)
-{
-    static char texts[STREAMS + 1][2][GR_UUID_TEXT];
-    static Gimux__V1__StreamPosition positions[STREAMS + 1];
-    static Gimux__V1__StreamPosition *named[STREAMS + 1];
-    Gimux__V1__SvmHello hello = GIMUX__V1__SVM_HELLO__INIT;
-    Gimux__V1__Subscription subscription = GIMUX__V1__SUBSCRIPTION__INIT;
-    uint32_t classes[] = { 1001, 4001, 6002, wants };
-    char *mutes[] = { "/", "C:\\" };
-    uint8_t packed[1 << 16];
-    size_t len;
-
-    if (!svm->added || svm->sink.up)
-        return;
-    for (const struct stream *s = world.route.table.streams; names && s; s = s->hh.next) {
-        size_t i = hello.n_positions;
-
-        if (svm->memory[s->log.id].position == 0 || s->log.id > world.seen_count)
-            continue;
-        gimux__v1__stream_position__init(&positions[i]);
-        positions[i].vm_uuid = strcpy(texts[i][0], s->vm->uuid_text);
-        positions[i].boot_id = strcpy(texts[i][1], s->boot_text);
-        positions[i].driver = (Gimux__V1__Driver)s->driver;
-        positions[i].last_sequence = svm->memory[s->log.id].position;
-        svm->memory[s->log.id].acked = svm->memory[s->log.id].position;
-        named[hello.n_positions++] = &positions[i];
-    }
-    hello.positions = named;
-    if (wants) {
-        svm->whole = false;
-        hello.subscription = &subscription;
-        subscription.class_uids = classes;
-        subscription.n_class_uids = wants % 5;
-        subscription.muted_path_prefixes = mutes;
-        subscription.n_muted_path_prefixes = wants / 5 % 3;
-    }
-    len = gimux__v1__svm_hello__get_packed_size(&hello);
-    if (len > sizeof(packed))
-        return;
-    gimux__v1__svm_hello__pack(&hello, packed);
-    svm->credit = SIZE_MAX;
-    route_sink_up(&world.route, &svm->sink, gimux__v1__svm_hello__unpack(NULL, len, packed));
-}
-
 static void
 step_svm_up(void)
 {
@@ -562,17 +405,6 @@ step_svm_credit(void)
         return;
     svm->credit = bytes == 255 ? SIZE_MAX : (size_t)bytes * bytes;
     pump(svm);
-}
-
-static void
-svm_ack_all(struct svm *svm, unsigned part, unsigned of)
-{
-    for (uint32_t id = 1; id <= world.seen_count && svm->sink.up; id++) {
-        struct memory *memory = &svm->memory[id];
-
-        if (memory->announced && memory->next > 1)
-            svm_ack(svm, id, (memory->next - 1) / of * part + (memory->next - 1) % of * part / of);
-    }
 }
 
 static void

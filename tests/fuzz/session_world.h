@@ -87,7 +87,8 @@ __wrap_loop_timer_free(struct loop_timer *timer)
     free(timer);
 }
 
-/* Lines are made, so that the sanitizers see what goes into them, and thrown away. */
+/* Lines are made, so that the sanitizers see what goes into them, and thrown away unless SESSION_LOG is set.
+ */
 void
 __wrap_log_line(enum log_level level, const struct log_who *who, const char *format, ...)
 {
@@ -125,7 +126,7 @@ __wrap_normalized_free(struct normalized *event)
 /* What an SVM remembers of one stream. */
 struct memory {
     bool announced;    /* on this connection */
-    uint64_t next;     /* nothing below comes on this connection any more */
+    uint64_t heard;    /* nothing up to this comes on this connection any more */
     uint64_t position; /* it heard of everything up to this */
     uint64_t acked;    /* and has said so */
 };
@@ -206,11 +207,11 @@ hear(struct svm *svm, uint32_t id, uint64_t first, uint64_t last, bool whole_gap
     struct memory *memory = told_of(svm, id);
 
     assert(memory->announced && first > 0 && first <= last);
-    if (whole_gap && first < memory->next && last >= memory->next)
-        first = memory->next;
-    assert(svm->whole ? first == memory->next : first >= memory->next);
+    if (whole_gap && first <= memory->heard && last > memory->heard)
+        first = memory->heard + 1;
+    assert(svm->whole ? first == memory->heard + 1 : first > memory->heard);
     assert(last <= vm_stream_by_id(&world.route.table, id)->log.last);
-    memory->next = last + 1;
+    memory->heard = last;
     if (memory->position < last)
         memory->position = last;
 }
@@ -223,7 +224,7 @@ hear_start(struct svm *svm, const Gimux__V1__StreamStart *start)
     assert(!memory->announced);
     assert(!svm->whole || start->first_sequence <= memory->position + 1);
     memory->announced = true;
-    memory->next = start->first_sequence;
+    memory->heard = start->first_sequence - 1;
 }
 
 static void
@@ -390,6 +391,64 @@ svm_ack(struct svm *svm, uint32_t id, uint64_t sequence)
     if (memory->position < memory->acked)
         memory->position = memory->acked;
     return true;
+}
+
+/* Says what it has, in a hello that may want less than everything. */
+static void
+svm_up(struct svm *svm, bool names, uint8_t wants)
+{
+    static char texts[STREAMS + 1][2][GR_UUID_TEXT];
+    static Gimux__V1__StreamPosition positions[STREAMS + 1];
+    static Gimux__V1__StreamPosition *named[STREAMS + 1];
+    Gimux__V1__SvmHello hello = GIMUX__V1__SVM_HELLO__INIT;
+    Gimux__V1__Subscription subscription = GIMUX__V1__SUBSCRIPTION__INIT;
+    uint32_t classes[] = { 1001, 4001, 6002, wants };
+    char *mutes[] = { "/", "C:\\" };
+    uint8_t packed[1 << 16];
+    size_t len;
+
+    if (!svm->added || svm->sink.up)
+        return;
+    for (const struct stream *s = world.route.table.streams; names && s; s = s->hh.next) {
+        size_t i = hello.n_positions;
+
+        if (svm->memory[s->log.id].position == 0 || s->log.id > world.seen_count)
+            continue;
+        gimux__v1__stream_position__init(&positions[i]);
+        positions[i].vm_uuid = strcpy(texts[i][0], s->vm->uuid_text);
+        positions[i].boot_id = strcpy(texts[i][1], s->boot_text);
+        positions[i].driver = (Gimux__V1__Driver)s->driver;
+        positions[i].last_sequence = svm->memory[s->log.id].position;
+        svm->memory[s->log.id].acked = svm->memory[s->log.id].position;
+        named[hello.n_positions++] = &positions[i];
+    }
+    hello.positions = named;
+    if (wants) {
+        svm->whole = false;
+        hello.subscription = &subscription;
+        subscription.class_uids = classes;
+        subscription.n_class_uids = wants % 5;
+        subscription.muted_path_prefixes = mutes;
+        subscription.n_muted_path_prefixes = wants / 5 % 3;
+    }
+    len = gimux__v1__svm_hello__get_packed_size(&hello);
+    if (len > sizeof(packed))
+        return;
+    gimux__v1__svm_hello__pack(&hello, packed);
+    svm->credit = SIZE_MAX;
+    route_sink_up(&world.route, &svm->sink, gimux__v1__svm_hello__unpack(NULL, len, packed));
+}
+
+/* Acknowledges of every stream a part of what it was sent on this connection. */
+static void
+svm_ack_all(struct svm *svm, unsigned part, unsigned of)
+{
+    for (uint32_t id = 1; id <= world.seen_count && svm->sink.up; id++) {
+        struct memory *memory = &svm->memory[id];
+
+        if (memory->announced && memory->heard > 0)
+            svm_ack(svm, id, memory->heard / of * part + memory->heard % of * part / of);
+    }
 }
 
 /* ---- what must hold ---- */
