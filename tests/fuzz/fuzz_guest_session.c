@@ -448,9 +448,7 @@ step_svm_comes_or_goes(void)
         svm_remove(svm);
         return;
     }
-    svm->conf.policy = what % 2 ? CONF_POLICY_DROP : CONF_POLICY_PAUSE;
-    svm->conf.class_mask = what & 2 ? CLASS_MASK_ALL & ~(uint32_t)(what >> 3) : CLASS_MASK_ALL;
-    svm->conf.window = what & 4 ? 1u << (9 + (what >> 4)) : 0;
+    svm_configure(svm, what);
     svm_add(svm);
 }
 
@@ -515,9 +513,7 @@ begin(void)
     for (unsigned i = 0; i < SVMS; i++) {
         uint8_t what = u8();
 
-        world.svms[i].conf.policy = what % 2 ? CONF_POLICY_DROP : CONF_POLICY_PAUSE;
-        world.svms[i].conf.class_mask = what & 2 ? CLASS_MASK_ALL & ~(uint32_t)(what >> 3) : CLASS_MASK_ALL;
-        world.svms[i].conf.window = what & 4 ? 1u << (9 + (what >> 4)) : 0;
+        svm_configure(&world.svms[i], what);
         snprintf(world.svms[i].conf.name, sizeof(world.svms[i].conf.name), "svm%u", i);
         if (what < 0xf0)
             svm_add(&world.svms[i]);
@@ -536,7 +532,8 @@ settle(void)
     while (busy) {
         uint64_t before = world.route.table.next_stream;
 
-        assert(rounds++ < 2000); /* somebody waits for what does not come */
+        assert(rounds < 2000); /* else somebody waits for what does not come */
+        rounds++;
         for (unsigned i = 0; i < SVMS; i++) {
             svm_up(&world.svms[i], true, 0);
             world.svms[i].credit = SIZE_MAX;

@@ -326,6 +326,14 @@ pump(void *arg)
 /* ---- SVMs: what they do ---- */
 
 static void
+svm_configure(struct svm *svm, uint8_t what)
+{
+    svm->conf.policy = what % 2 ? CONF_POLICY_DROP : CONF_POLICY_PAUSE;
+    svm->conf.class_mask = what & 2 ? CLASS_MASK_ALL & ~(uint32_t)(what >> 3) : CLASS_MASK_ALL;
+    svm->conf.window = what & 4 ? 1u << (9 + (what >> 4)) : 0;
+}
+
+static void
 svm_add(struct svm *svm)
 {
     static const struct sink_ops ops = { .tell = receive, .wake = pump };

@@ -17,6 +17,7 @@ import sys
 import time
 import uuid
 
+os.environ.setdefault("GIMUX_DEADLINE", "120")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import driver as guest  # noqa: E402
 from harness import BUILD, World, load_summary, wait_for  # noqa: E402
@@ -52,10 +53,15 @@ CONF = f"""limits {{
 
 def family(pid):
     """A process and all that it has started."""
+    parents = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            pass  # has ended
     found = [pid]
-    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += family(int(child))
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
     return found
 
 
@@ -312,7 +318,6 @@ class Soak:
 
 
 def main():
-    os.environ["GIMUX_DEADLINE"] = "120"
     directory = pathlib.Path("/tmp") / f"gimux-soak-{uuid.uuid4().hex[:8]}"
     directory.mkdir(mode=0o700)
     world = World(directory)
