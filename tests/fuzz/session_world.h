@@ -126,6 +126,7 @@ __wrap_normalized_free(struct normalized *event)
 /* What an SVM remembers of one stream. */
 struct memory {
     bool announced;    /* on this connection */
+    bool dropped;      /* its driver lost some itself */
     uint64_t heard;    /* nothing up to this comes on this connection any more */
     uint64_t position; /* it heard of everything up to this */
     uint64_t acked;    /* and has said so */
@@ -137,6 +138,7 @@ struct svm {
     bool added;
     bool whole;    /* it has wanted everything since it was added: nothing may be missing */
     bool guessing; /* it named positions of streams that it never saw */
+    bool midway;   /* it may have acknowledged a part of what a driver dropped */
     size_t credit; /* bytes that its socket still takes */
     struct memory memory[STREAMS + 1];
 };
@@ -244,8 +246,10 @@ receive(void *arg, const Gimux__V1__Frame *frame)
     case GIMUX__V1__FRAME__BODY_GAP:
         assert(svm->conf.policy != CONF_POLICY_PAUSE ||
                frame->gap->reason != GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW);
+        memory = told_of(svm, frame->gap->stream);
+        memory->dropped |= frame->gap->reason == GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER;
         hear(svm, frame->gap->stream, frame->gap->first_sequence, frame->gap->last_sequence,
-             frame->gap->reason == GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER);
+             memory->dropped || svm->guessing || svm->midway);
         break;
     case GIMUX__V1__FRAME__BODY_STREAM_PROGRESS:
         memory = told_of(svm, frame->stream_progress->stream);
@@ -345,7 +349,7 @@ svm_add(struct svm *svm)
     assert(svm->added && svm->sink.slot < SVMS);
     look_at_streams();
     svm->whole = svm->conf.class_mask == CLASS_MASK_ALL && svm->conf.mute.count == 0;
-    svm->guessing = false;
+    svm->guessing = svm->midway = false;
     for (uint32_t id = 1; id <= world.seen_count; id++) {
         uint64_t last = world.seen[id].last;
 
@@ -394,6 +398,7 @@ svm_ack(struct svm *svm, uint32_t id, uint64_t sequence)
         return true;
     memory = told_of(svm, id);
     assert(!svm->whole || sequence <= memory->position);
+    svm->midway |= memory->dropped && sequence < memory->position;
     if (memory->acked < sequence)
         memory->acked = sequence;
     if (memory->position < memory->acked)

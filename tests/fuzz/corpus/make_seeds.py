@@ -156,6 +156,16 @@ def sessions():
         GUESS, 0, 48, 9, TIME, 4, TIME, 4, RELOAD, 5, *here)
 
 
+def segments():
+    """Programs of fuzz_segment.c: a seed, a name, then records and damage."""
+    start = (1, 7, 1, 9, 1, 9, 16, *range(17), 3, 0)
+    frame, stream, position = (0, 4, 3, 1, 0, 1, 5, 9, 2, 3, 20, *[65] * 20), (2, 4, 0, 1, 1, 9, 2, *[66] * 40), (3, 4, *[1, 7] * 3)
+    yield "whole", (*start, *frame, *stream, *position, *frame * 3)
+    yield "flipped", (*start, *frame, *stream, *position, *frame, 7, 1, 0, 70, 255, 1, 9)
+    yield "torn", (*start, *frame * 4, 7, 0, 0, 200)
+    yield "hostile", (*start, 4, 2, 0, 200, 2, *[255] * 30, *frame, 5, 9, 255, 200, 4, *[1] * 60, 6, 9, 9, *frame)
+
+
 def varint(value):
     out = b""
     while value >= 0x80:
@@ -177,6 +187,7 @@ def main():
     # fuzz_normalize reads the driver from its first byte, then records.
     write("normalize", [(name, bytes([driver]) + volumes + data) for name, driver, data in events])
     write("guest_session", [(name, bytes((*first, *steps))) for name, first, steps in sessions()])
+    write("segment", [(name, bytes(steps)) for name, steps in segments()])
     write("delimited", frames(sys.argv[1]))
 
 
