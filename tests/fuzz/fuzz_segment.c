@@ -226,7 +226,7 @@ check_undamaged(uint64_t offset)
 static void
 read_back(uint64_t seed)
 {
-    uint8_t *buf = malloc(len + 1); /* of its exact size, for the sanitizer */
+    uint8_t *buf = malloc(len > 0 ? len : 1); /* of its exact size, for the sanitizer */
     struct segment_reader reader = { .buf = buf, .len = len, .seed = seed };
     struct segment_record record;
     size_t behind = 0;
@@ -234,9 +234,6 @@ read_back(uint64_t seed)
     unsigned i = 0;
 
     assert(buf);
-    buf = realloc(buf, len > 0 ? len : 1);
-    assert(buf);
-    reader.buf = buf;
     memcpy(buf, file, len);
     while (segment_next(&reader, &record)) {
         for (; i < count && records[i].offset < record.offset; i++)
