@@ -1,5 +1,7 @@
 # gimux: everything is built under build/. "make help" lists the targets.
 BUILD    ?= build
+# One name for one place: what is in the .d files is relative.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(BUILD))
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 VERSION  := 0.1.0
