@@ -23,6 +23,9 @@ struct scenario {
 /* All of them, in the order of the table; ended by one without a name. */
 extern const struct scenario *const scenarios[];
 
+/* A probe: NULL once files of VM logs have appeared. */
+const char *scenario_probe_storage(struct world *world);
+
 extern const struct scenario scenario_guests, scenario_svms, scenario_certificates, scenario_all;
 extern const struct scenario scenario_kill_delivered, scenario_kill_process, scenario_kill_disk;
 extern const struct scenario scenario_power_cut, scenario_damage, scenario_disk_full, scenario_upgrade;

@@ -154,6 +154,7 @@ const struct scenario scenario_all = {
     .rounds = 20,
     .target = 600,
     .settle = 10,
+    .probe = scenario_probe_storage,
     .round = everything,
     .world = { .vms = 64,
                .svm_count = 4,

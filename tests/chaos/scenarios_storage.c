@@ -39,8 +39,8 @@ has_files(struct world *world)
     return any;
 }
 
-static const char *
-probe_storage(struct world *world)
+const char *
+scenario_probe_storage(struct world *world)
 {
     return world_wait(world, has_files, PROBE_SECONDS) ? NULL : "no files of VM logs appear in storage.dir";
 }
@@ -50,7 +50,7 @@ probe_storage(struct world *world)
         .vms = 6, .svm_count = 3,                                                                            \
         .svms = { { "pausing", "pause", durability, false, false },                                          \
                   { "muting", "pause", durability, true, false },                                            \
-                  { "other", (files) ? "spill" : "drop", durability, false, false } },                       \
+                  { "other", (files) ? "spill" : "pause", durability, false, false } },                      \
         .rate = 20000, .storage = (files), .limits = LIMITS                                                  \
     }
 
@@ -66,7 +66,7 @@ const struct scenario scenario_kill_process = { .name = "kill-process",
                                                 .rounds = 200,
                                                 .target = 10000,
                                                 .settle = 20,
-                                                .probe = probe_storage,
+                                                .probe = scenario_probe_storage,
                                                 .round = kill_once,
                                                 .world = KILL_WORLD("process", true) };
 const struct scenario scenario_kill_disk = { .name = "kill-disk",
@@ -74,7 +74,7 @@ const struct scenario scenario_kill_disk = { .name = "kill-disk",
                                              .rounds = 200,
                                              .target = 10000,
                                              .settle = 20,
-                                             .probe = probe_storage,
+                                             .probe = scenario_probe_storage,
                                              .round = kill_once,
                                              .world = KILL_WORLD("disk", true) };
 
@@ -116,7 +116,7 @@ restart_with_powercut(struct world *world)
 static const char *
 probe_powercut(struct world *world)
 {
-    const char *why = probe_storage(world);
+    const char *why = scenario_probe_storage(world);
 
     if (!why)
         restart_with_powercut(world);
@@ -207,7 +207,7 @@ const struct scenario scenario_disk_full = {
 static const char *
 probe_damage(struct world *world)
 {
-    const char *why = probe_storage(world);
+    const char *why = scenario_probe_storage(world);
 
     return why ? why : damage_is_known() ? NULL : "damage_find_records is not written";
 }

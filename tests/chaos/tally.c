@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SAID_MAX 12
+#define SAID_MAX 6
 
 static const char *const names[WRONG_KINDS] = { "lost", "doubled", "unaccounted", "out of order" };
 
@@ -24,7 +24,7 @@ tally_add(struct tally *tally, enum wrong kind, uint64_t count, const char *form
     if (count == 0)
         return;
     tally->wrong[kind] += count;
-    if (tally->said++ >= SAID_MAX)
+    if (tally->said[kind]++ >= SAID_MAX)
         return;
     fprintf(stderr, "%s  %s, %llu: ", isatty(STDERR_FILENO) ? "\r\033[K" : "", names[kind],
             (unsigned long long)count);

@@ -15,7 +15,7 @@ enum wrong {
 
 struct tally {
     uint64_t wrong[WRONG_KINDS];
-    unsigned said; /* cases that were printed */
+    unsigned said[WRONG_KINDS]; /* cases that were printed */
 };
 
 /* Counts `count` of that kind, and says why to stderr unless enough was said. */
