@@ -18,6 +18,7 @@
 #include "tests/chaos/tally.h"
 
 #define LOG_MAX     (8 << 20) /* bytes; then it begins anew */
+#define END_MS      15000
 #define METRICS_MAX (1u << 20)
 
 const char *
@@ -39,7 +40,7 @@ run_child(const struct daemon *daemon, int log, pid_t parent)
         _exit(127);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    setpgid(0, 0); /* Ctrl-C is for chaos */
+    setpgid(0, 0); /* Ctrl-C is for chaos; and all that it starts can be told apart */
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
     if (daemon->preload)
@@ -64,6 +65,8 @@ daemon_start(struct daemon *daemon)
     daemon->pid = fork();
     if (daemon->pid == 0)
         run_child(daemon, log, parent);
+    if (daemon->pid > 0)
+        setpgid(daemon->pid, daemon->pid); /* whoever comes first */
     close(log);
     daemon->starts++;
     if (daemon->pid < 0) {
@@ -88,11 +91,64 @@ daemon_signal(struct daemon *daemon, int number)
     if (daemon->pid == 0)
         return;
     kill(daemon->pid, number);
-    if (number != SIGKILL && number != SIGTERM)
+    if (number != SIGTERM)
         return;
     while (waitpid(daemon->pid, NULL, 0) < 0 && errno == EINTR)
         continue;
     daemon->pid = 0;
+}
+
+/* Kills what the process has started. Returns whether there was any. */
+static bool
+kill_children(pid_t pid)
+{
+    char path[64];
+    long child;
+    bool any = false;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+    file = fopen(path, "re");
+    while (file && fscanf(file, "%ld", &child) == 1)
+        any = kill((pid_t)child, SIGKILL) == 0 || any;
+    if (file)
+        fclose(file);
+    return any;
+}
+
+/* All of its processes are in a group of their own, which has its process id. */
+static bool
+wait_for_group(pid_t group)
+{
+    int64_t until = now_ms() + END_MS;
+    bool left = false;
+
+    for (;;) {
+        while (waitpid(-group, NULL, WNOHANG) > 0) /* those whose parent is gone are ours, too */
+            continue;
+        if (kill(-group, 0) != 0)
+            return !left;
+        if (now_ms() >= until) {
+            left = true;
+            kill(-group, SIGKILL);
+        }
+        usleep(500);
+    }
+}
+
+bool
+daemon_kill(struct daemon *daemon, enum daemon_part part)
+{
+    pid_t group = daemon->pid;
+
+    if (group == 0)
+        return true;
+    daemon->pid = 0;
+    if (part == DAEMON_FIRST)
+        kill(group, SIGKILL);
+    else if (part == DAEMON_ALL || !kill_children(group))
+        kill(-group, SIGKILL);
+    return wait_for_group(group);
 }
 
 bool
@@ -178,21 +234,21 @@ daemon_metric(const char *metrics, const char *name, const char *label)
 }
 
 bool
-daemon_catches(const struct daemon *daemon, int number)
+daemon_takes(const struct daemon *daemon, int number)
 {
     char path[64];
     char line[256];
-    unsigned long long caught = 0;
+    unsigned long long taken = 0;
     FILE *file;
 
     snprintf(path, sizeof(path), "/proc/%d/status", (int)daemon->pid);
     file = fopen(path, "re");
     while (file && fgets(line, sizeof(line), file))
-        if (strncmp(line, "SigCgt:", 7) == 0)
-            caught = strtoull(line + 7, NULL, 16);
+        if (strncmp(line, "SigCgt:", 7) == 0 || strncmp(line, "SigBlk:", 7) == 0)
+            taken |= strtoull(line + 7, NULL, 16);
     if (file)
         fclose(file);
-    return caught & 1ull << (number - 1);
+    return taken & 1ull << (number - 1);
 }
 
 bool

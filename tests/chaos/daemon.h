@@ -27,8 +27,18 @@ bool daemon_start(struct daemon *daemon);
 /* Waits until it answers at its admin door. False if it ended or `seconds` have passed. */
 bool daemon_wait_up(struct daemon *daemon, unsigned seconds);
 
-/* Sends the signal and, for SIGKILL and SIGTERM, waits for its end. */
+/* Sends the signal to the process that was started and, for SIGTERM, waits for its end. */
 void daemon_signal(struct daemon *daemon, int number);
+
+enum daemon_part {
+    DAEMON_ALL,    /* at once */
+    DAEMON_FIRST,  /* the process that was started */
+    DAEMON_OTHERS, /* those that it has started; if it has none, DAEMON_ALL */
+};
+
+/* Kills with SIGKILL, and waits until none of its processes is there any more. False if some were left after
+ * 15 seconds, and had to be killed, too. */
+bool daemon_kill(struct daemon *daemon, enum daemon_part part);
 
 /* Whether it runs. If it has ended by itself, *status is its status and it is no longer running. */
 bool daemon_is_running(struct daemon *daemon, int *status);
@@ -40,8 +50,8 @@ char *daemon_metrics(const struct daemon *daemon);
  */
 uint64_t daemon_metric(const char *metrics, const char *name, const char *label);
 
-/* Whether it has a handler for that signal. */
-bool daemon_catches(const struct daemon *daemon, int number);
+/* Whether it has a handler for that signal, or blocks it (to read it from a signalfd). */
+bool daemon_takes(const struct daemon *daemon, int number);
 
 /* Whether `gimuxd --help-config` mentions the word. */
 bool daemon_has_option(const struct daemon *daemon, const char *word);

@@ -82,8 +82,7 @@ fault_kill(struct world *world)
 {
     if (chance_one_in(8))
         start_anew(world_any_svm(world));
-    world->expect_end = true;
-    daemon_signal(&world->daemon, SIGKILL);
+    world_kill(world, chance_one_in(2) ? DAEMON_ALL : chance_one_in(2) ? DAEMON_FIRST : DAEMON_OTHERS);
     if (chance_one_in(8))
         start_anew(world_any_svm(world));
     world_run(world, (int64_t)chance_skewed(30));

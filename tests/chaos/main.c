@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -294,6 +295,7 @@ main(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a killed gimuxd leaves behind is ours */
     printf("seed %llu\n%-72s %7s %9s %6s %7s %11s %12s %8s\n", (unsigned long long)options.seed, "scenario",
            "rounds", "events", "lost", "doubled", "unaccounted", "out of order", "seconds");
     fflush(stdout);

@@ -23,6 +23,8 @@
 static unsigned
 kill_once(struct world *world)
 {
+    if (chance_one_in(2)) /* so that not everything is with all SVMs when it comes */
+        fault_svm(world, world_any_svm(world));
     world_run(world, (int64_t)chance_skewed(200)); /* 0 as often as not: while it starts */
     fault_kill(world);
     return 1;
@@ -42,7 +44,11 @@ has_files(struct world *world)
 const char *
 scenario_probe_storage(struct world *world)
 {
-    return world_wait(world, has_files, PROBE_SECONDS) ? NULL : "no files of VM logs appear in storage.dir";
+    static const char *missing; /* one gimuxd is asked once */
+
+    if (!missing && !world_wait(world, has_files, PROBE_SECONDS))
+        missing = "no files of VM logs appear in storage.dir";
+    return missing;
 }
 
 #define KILL_WORLD(durability, files)                                                                        \
@@ -102,8 +108,7 @@ restart_with_powercut(struct world *world)
 {
     char path[DAEMON_PATH_MAX];
 
-    world->expect_end = true;
-    daemon_signal(&world->daemon, SIGKILL);
+    world_kill(world, DAEMON_ALL);
     setenv("GIMUX_POWERCUT_DIR", daemon_path(&world->daemon, "storage", path), 1);
     setenv("GIMUX_POWERCUT_FULL", daemon_path(&world->daemon, "full", path), 1);
     setenv("GIMUX_POWERCUT_EIO", daemon_path(&world->daemon, "eio", path), 1);
@@ -131,8 +136,7 @@ cut_power(struct world *world)
     world_run(world, (int64_t)chance_skewed(400));
     if (chance_one_in(8))
         fault_svm(world, world_any_svm(world));
-    world->expect_end = true;
-    daemon_signal(&world->daemon, SIGKILL);
+    world_kill(world, DAEMON_ALL);
     cut_apply(daemon_path(&world->daemon, "storage", dir), daemon_path(&world->daemon, "powercut", side),
               &cuts);
     restart_with_powercut(world);
@@ -221,8 +225,7 @@ damage(struct world *world)
     for (unsigned i = 0; i < world->conf.svm_count; i++) /* so that there is something in the files */
         world->svms[i].relay.deaf = chance_one_in(2);
     world_run(world, (int64_t)chance_between(10, 200));
-    world->expect_end = true;
-    daemon_signal(&world->daemon, SIGKILL);
+    world_kill(world, DAEMON_ALL);
     damage_some(daemon_path(&world->daemon, "storage", dir));
     world_restart(world);
     for (unsigned i = 0; i < world->conf.svm_count; i++)
@@ -244,7 +247,7 @@ const struct scenario scenario_damage = { .name = "damage",
 static const char *
 probe_upgrade(struct world *world)
 {
-    return daemon_catches(&world->daemon, SIGUSR2) ? NULL : "gimuxd does not catch SIGUSR2";
+    return daemon_takes(&world->daemon, SIGUSR2) ? NULL : "gimuxd does not take SIGUSR2";
 }
 
 static uint64_t
@@ -271,11 +274,21 @@ upgrade(struct world *world)
     return 1;
 }
 
-const struct scenario scenario_upgrade = { .name = "upgrade",
-                                           .text = "upgrade under load",
-                                           .rounds = 20,
-                                           .target = 200,
-                                           .settle = 5,
-                                           .probe = probe_upgrade,
-                                           .round = upgrade,
-                                           .world = KILL_WORLD("process", true) };
+const struct scenario scenario_upgrade = {
+    .name = "upgrade",
+    .text = "upgrade under load",
+    .rounds = 20,
+    .target = 200,
+    .settle = 5,
+    .probe = probe_upgrade,
+    .round = upgrade,
+    .world = { .vms = 8,
+               .svm_count = 4,
+               .svms = { { "pausing", "pause", "delivered", false, false },
+                         { "muting", "pause", "process", true, true },
+                         { "disk", "pause", "disk", false, false },
+                         { "dropping", "drop", "delivered", false, false } },
+               .rate = 10000,
+               .storage = true,
+               .limits = LIMITS },
+};

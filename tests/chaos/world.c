@@ -115,6 +115,14 @@ world_wait(struct world *world, bool (*condition)(struct world *world), unsigned
 }
 
 void
+world_kill(struct world *world, enum daemon_part part)
+{
+    world->expect_end = true;
+    if (!daemon_kill(&world->daemon, part))
+        tally_add(&world->tally, WRONG_UNACCOUNTED, 1, "a process of gimuxd was left over after a kill");
+}
+
+void
 world_restart(struct world *world)
 {
     world->counts = false;
@@ -219,6 +227,8 @@ world_write_conf(const struct world *world)
             "doors {\n    shared = \"unix:%s\"\n}\nlimits {\n%s}\n",
             dir, dir, world->conf.top ? world->conf.top : "", world->socket,
             world->conf.limits ? world->conf.limits : "");
+    if (world->conf.preload && daemon_has_option(&world->daemon, "sandbox"))
+        fprintf(out, "sandbox = false\n"); /* what is preloaded asks for more of the system */
     if (world->conf.storage)
         fprintf(out, "storage {\n    dir = \"%s/storage\"\n}\n", dir);
     for (unsigned i = 0; i < world->conf.svm_count; i++)
@@ -318,7 +328,7 @@ world_close(struct world *world, bool keep)
     char command[DAEMON_PATH_MAX + 16];
 
     world->expect_end = true;
-    daemon_signal(&world->daemon, SIGKILL);
+    daemon_kill(&world->daemon, DAEMON_ALL);
     for (unsigned i = 0; i < world->conf.svm_count; i++) {
         svm_kill(&world->svms[i], false);
         relay_close(&world->svms[i].relay);

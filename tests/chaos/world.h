@@ -67,6 +67,9 @@ void world_run(struct world *world, int64_t ms);
 /* Turns until the condition holds; false if it did not within `seconds`. */
 bool world_wait(struct world *world, bool (*condition)(struct world *world), unsigned seconds);
 
+/* Kills gimuxd. Nothing else turns until all of it is gone. */
+void world_kill(struct world *world, enum daemon_part part);
+
 /* gimuxd was killed: starts it again. */
 void world_restart(struct world *world);
 
