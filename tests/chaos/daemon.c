@@ -98,22 +98,42 @@ daemon_signal(struct daemon *daemon, int number)
     daemon->pid = 0;
 }
 
-/* Kills what the process has started. Returns whether there was any. */
-static bool
-kill_children(pid_t pid)
+/* What the process has started, at most `max`. Returns how many. */
+static unsigned
+children_of(pid_t pid, pid_t *out, unsigned max)
 {
     char path[64];
     long child;
-    bool any = false;
+    unsigned count = 0;
     FILE *file;
 
     snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
     file = fopen(path, "re");
-    while (file && fscanf(file, "%ld", &child) == 1)
-        any = kill((pid_t)child, SIGKILL) == 0 || any;
+    while (file && count < max && fscanf(file, "%ld", &child) == 1)
+        out[count++] = (pid_t)child;
     if (file)
         fclose(file);
-    return any;
+    return count;
+}
+
+pid_t
+daemon_worker(const struct daemon *daemon)
+{
+    pid_t child;
+
+    return children_of(daemon->pid, &child, 1) ? child : daemon->pid;
+}
+
+/* Kills what the process has started. Returns whether there was any. */
+static bool
+kill_children(pid_t pid)
+{
+    pid_t children[8];
+    unsigned count = children_of(pid, children, 8);
+
+    for (unsigned i = 0; i < count; i++)
+        kill(children[i], SIGKILL);
+    return count > 0;
 }
 
 /* All of its processes are in a group of their own, which has its process id. */

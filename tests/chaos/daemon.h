@@ -50,6 +50,9 @@ char *daemon_metrics(const struct daemon *daemon);
  */
 uint64_t daemon_metric(const char *metrics, const char *name, const char *label);
 
+/* The process that it has started and that does the work, or itself if there is none. */
+pid_t daemon_worker(const struct daemon *daemon);
+
 /* Whether it has a handler for that signal, or blocks it (to read it from a signalfd). */
 bool daemon_takes(const struct daemon *daemon, int number);
 

@@ -15,8 +15,9 @@
 #include "tests/chaos/fault.h"
 #include "tests/chaos/scenario.h"
 
-#define LIMITS        "    memory = 64M\n    vm_log = 2M\n    vm_window = 64K\n"
-#define PROBE_SECONDS 10
+#define LIMITS          "    memory = 64M\n    vm_log = 2M\n    vm_window = 64K\n"
+#define PROBE_SECONDS   10
+#define UPGRADE_SECONDS 15
 
 /* ---- kill -9 ---- */
 
@@ -260,6 +261,14 @@ count_breaks(const struct world *world)
     return breaks;
 }
 
+static pid_t former;
+
+static bool
+is_upgraded(struct world *world)
+{
+    return daemon_worker(&world->daemon) != former && kill(former, 0) != 0;
+}
+
 static unsigned
 upgrade(struct world *world)
 {
@@ -267,8 +276,12 @@ upgrade(struct world *world)
 
     world_run(world, (int64_t)chance_skewed(200));
     world->counts = false;
+    former = daemon_worker(&world->daemon);
     daemon_signal(&world->daemon, SIGUSR2);
-    world_run(world, (int64_t)chance_between(100, 300));
+    if (!world_wait(world, is_upgraded, UPGRADE_SECONDS) && !world_interrupted)
+        tally_add(&world->tally, WRONG_UNACCOUNTED, 1,
+                  "no other process of gimuxd works within %d s of SIGUSR2", UPGRADE_SECONDS);
+    world_run(world, (int64_t)chance_skewed(200));
     tally_add(&world->tally, WRONG_LOST, count_breaks(world) - before,
               "guest connections were lost in an upgrade");
     return 1;
