@@ -4,9 +4,9 @@
  * kept; then each is done again, or not, or in parts, in the order in which it was. */
 #include "tests/chaos/cut.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,17 +64,16 @@ cut_begin(const char *side)
 {
     struct journal_head head = { JOURNAL_MAGIC, sizeof(head) };
     char path[CUT_PATH];
-    DIR *listing;
+    glob_t former;
     int fd;
 
     if (mkdir(side, 0700) != 0 && errno != EEXIST)
         return false;
-    listing = opendir(side);
-    for (struct dirent *entry; listing && (entry = readdir(listing));)
-        if (entry->d_name[0] != '.')
-            unlinkat(dirfd(listing), entry->d_name, 0);
-    if (listing)
-        closedir(listing);
+    snprintf(path, sizeof(path), "%s/*", side);
+    if (glob(path, 0, NULL, &former) == 0)
+        for (size_t i = 0; i < former.gl_pathc; i++)
+            unlink(former.gl_pathv[i]);
+    globfree(&former);
     snprintf(path, sizeof(path), "%s/" JOURNAL_NAME, side);
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || ftruncate(fd, (off_t)JOURNAL_SIZE) != 0 ||

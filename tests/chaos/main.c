@@ -17,15 +17,17 @@
 #include "tests/chaos/chance.h"
 #include "tests/chaos/scenario.h"
 
-#define SCENARIOS_MAX 32
+#define SCENARIOS_MAX   32
+#define DEFAULT_SECONDS 20
+#define STUCK_MS        60000
 
 struct options {
     const char *gimuxd;
     const char *scenario; /* a name, or how names begin; NULL: all */
     const char *json;
     uint64_t seed;
-    unsigned rounds;  /* 0: as the scenario says */
-    unsigned seconds; /* of each scenario at most; 0: any */
+    unsigned rounds; /* 0: as the scenario says */
+    int seconds;     /* of each scenario at most; 0: any */
     bool target;
     bool partial; /* what this gimuxd does not have is no failure */
     bool keep;
@@ -48,7 +50,7 @@ usage(FILE *out)
                  "  --gimuxd FILE     the program [build/gimuxd]\n"
                  "  --seed N          of the random numbers [random; it is printed]\n"
                  "  --rounds N        of each scenario; \"target\": as many as the contract is held to\n"
-                 "  --seconds N       for each scenario at most [25, unless --rounds is given]\n"
+                 "  --seconds N       for each scenario at most [20, unless --rounds is given]\n"
                  "  --scenario NAME   only those whose name begins so\n"
                  "  --json FILE       the rows as JSON\n"
                  "  --partial         what this gimuxd does not have yet is left out, and is no failure\n"
@@ -77,10 +79,53 @@ list(void)
                scenarios[i]->rounds, scenarios[i]->target);
 }
 
+enum { GIMUXD = 256, SEED, ROUNDS, SECONDS, SCENARIO, JSON, PARTIAL, KEEP, LIST, HELP };
+
+/* False if the option cannot be. */
+static bool
+take_option(struct options *options, int option, const char *value)
+{
+    uint64_t number = 0;
+
+    if ((option == SEED || option == SECONDS || (option == ROUNDS && strcmp(value, "target") != 0)) &&
+        !read_number(value, &number))
+        return false;
+    switch (option) {
+    case GIMUXD:
+        options->gimuxd = value;
+        break;
+    case SEED:
+        options->seed = number;
+        break;
+    case ROUNDS:
+        options->target = number == 0;
+        options->rounds = (unsigned)number;
+        break;
+    case SECONDS:
+        options->seconds = (int)number;
+        break;
+    case SCENARIO:
+        options->scenario = value;
+        break;
+    case JSON:
+        options->json = value;
+        break;
+    case PARTIAL:
+        options->partial = true;
+        break;
+    case KEEP:
+        options->keep = true;
+        break;
+    default:
+        usage(stderr);
+        return false;
+    }
+    return true;
+}
+
 static bool
 parse_options(int argc, char **argv, struct options *options)
 {
-    enum { GIMUXD = 256, SEED, ROUNDS, SECONDS, SCENARIO, JSON, PARTIAL, KEEP, LIST, HELP };
     static const struct option longs[] = {
         { "gimuxd", required_argument, NULL, GIMUXD },
         { "seed", required_argument, NULL, SEED },
@@ -94,60 +139,22 @@ parse_options(int argc, char **argv, struct options *options)
         { "help", no_argument, NULL, HELP },
         { NULL, 0, NULL, 0 },
     };
-    uint64_t number = 0;
-    bool seconds = false;
     int option;
 
-    *options = (struct options){ .gimuxd = "build/gimuxd" };
+    *options = (struct options){ .gimuxd = "build/gimuxd", .seconds = -1 };
     if (getrandom(&options->seed, sizeof(options->seed), 0) < 0)
         return false;
     options->seed >>= 16; /* short enough to be typed */
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        switch (option) {
-        case GIMUXD:
-            options->gimuxd = optarg;
-            break;
-        case SEED:
-            if (!read_number(optarg, &options->seed))
-                return false;
-            break;
-        case ROUNDS:
-            options->target = strcmp(optarg, "target") == 0;
-            if (!options->target && !read_number(optarg, &number))
-                return false;
-            options->rounds = (unsigned)number;
-            break;
-        case SECONDS:
-            if (!read_number(optarg, &number))
-                return false;
-            options->seconds = (unsigned)number;
-            seconds = true;
-            break;
-        case SCENARIO:
-            options->scenario = optarg;
-            break;
-        case JSON:
-            options->json = optarg;
-            break;
-        case PARTIAL:
-            options->partial = true;
-            break;
-        case KEEP:
-            options->keep = true;
-            break;
-        case LIST:
-            list();
+        if (option == LIST || option == HELP) {
+            option == LIST ? list() : usage(stdout);
             exit(0);
-        case HELP:
-            usage(stdout);
-            exit(0);
-        default:
-            usage(stderr);
-            return false;
         }
+        if (!take_option(options, option, optarg))
+            return false;
     }
-    if (!seconds && !options->target && options->rounds == 0)
-        options->seconds = 25;
+    if (options->seconds < 0)
+        options->seconds = options->target || options->rounds > 0 ? 0 : DEFAULT_SECONDS;
     return true;
 }
 
@@ -174,11 +181,20 @@ run_rounds(struct row *row, struct world *world, const struct options *options)
                       : options->rounds ? options->rounds
                                         : scenario->rounds;
     int64_t since = now_ms();
+    int64_t moved = since;
     uint64_t settle_at = scenario->settle;
 
     while (row->rounds < rounds && !world_interrupted &&
            (options->seconds == 0 || now_ms() - since < options->seconds * INT64_C(1000))) {
-        row->rounds += scenario->round(world);
+        unsigned done = scenario->round(world);
+
+        row->rounds += done;
+        if (done > 0)
+            moved = now_ms();
+        if (now_ms() - moved > STUCK_MS) {
+            tally_add(&world->tally, WRONG_UNACCOUNTED, 1, "no round was done for %d s", STUCK_MS / 1000);
+            break;
+        }
         if (row->rounds >= settle_at) {
             world_settle(world);
             world_boot_a_vm(world);
@@ -189,6 +205,15 @@ run_rounds(struct row *row, struct world *world, const struct options *options)
     world_settle(world);
 }
 
+/* So that a scenario does the same alone as among others. */
+static uint64_t
+seed_of(const struct scenario *scenario, uint64_t seed)
+{
+    for (const char *at = scenario->name; *at; at++)
+        seed = chance_hash(seed, (uint64_t)*at);
+    return seed;
+}
+
 static void
 run_scenario(struct row *row, const struct options *options)
 {
@@ -196,8 +221,7 @@ run_scenario(struct row *row, const struct options *options)
     struct world_conf conf = row->scenario->world;
     int64_t since = now_ms();
 
-    chance_seed(
-        chance_hash(options->seed, (uint64_t)row->scenario->name[0] << 8 | strlen(row->scenario->name)));
+    chance_seed(seed_of(row->scenario, options->seed));
     if (row->scenario->prepare)
         row->scenario->prepare(&conf);
     row->broken = !world_open(&world, &conf, options->gimuxd);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,21 +88,21 @@ const struct scenario scenario_kill_disk = { .name = "kill-disk",
 
 /* ---- power cuts ---- */
 
-static char library[DAEMON_PATH_MAX];
 static struct cut_counts cuts;
 
-/* powercut.so is in the build directory, and its environment names files of the world's directory: see
- * point_powercut. */
+/* powercut.so lies beside the programs; what it watches is said when there is a directory
+ * (restart_with_powercut). */
 static void
 prepare_powercut(struct world_conf *conf)
 {
+    static char library[PATH_MAX];
     const char *build = getenv("GIMUX_BUILD");
     char path[DAEMON_PATH_MAX];
 
     snprintf(path, sizeof(path), "%.200s/chaos/powercut.so", build ? build : "build");
-    conf->preload = realpath(path, NULL) ? path : NULL;
-    snprintf(library, sizeof(library), "%s", realpath(path, NULL));
-    conf->preload = library;
+    conf->preload = realpath(path, library);
+    if (!conf->preload)
+        fprintf(stderr, "chaos: %s: %s\n", path, strerror(errno));
 }
 
 static void
@@ -122,7 +123,7 @@ restart_with_powercut(struct world *world)
 static const char *
 probe_powercut(struct world *world)
 {
-    const char *why = scenario_probe_storage(world);
+    const char *why = world->daemon.preload ? scenario_probe_storage(world) : "there is no powercut.so";
 
     if (!why)
         restart_with_powercut(world);
