@@ -39,7 +39,11 @@ struct relay {
     uint64_t resets;
 };
 
-/* Listens on a free port of the loopback. False with a message if that fails. */
+/* A loopback address of this process's own, as text, so that nobody else's gimuxd dials a port of ours by
+ * mistake. */
+const char *relay_host(void);
+
+/* Listens on a free port of that address. False with a message if that fails. */
 bool relay_open(struct relay *relay);
 void relay_close(struct relay *relay);
 

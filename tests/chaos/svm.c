@@ -136,14 +136,15 @@ svm_start(struct svm *svm, bool explicit_ack)
     struct gimux_client_config config = { .callbacks = &callbacks,
                                           .user = svm,
                                           .explicit_ack = explicit_ack };
-    char cert[512], key[512], ca[512];
+    char listen[64], cert[512], key[512], ca[512];
     char error[GIMUX_ERROR_MAX];
 
     if (svm->conf.mutes) {
         config.muted_path_prefixes = muted;
         config.muted_path_prefix_count = 1;
     }
-    config.listen = svm->conf.tls ? "tls:127.0.0.1:0" : "tcp:127.0.0.1:0";
+    snprintf(listen, sizeof(listen), "%s:%s:0", svm->conf.tls ? "tls" : "tcp", relay_host());
+    config.listen = listen;
     if (svm->conf.tls) {
         snprintf(cert, sizeof(cert), "%s/svm.pem", svm->certificates);
         snprintf(key, sizeof(key), "%s/svm.key", svm->certificates);

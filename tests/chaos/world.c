@@ -199,14 +199,16 @@ write_solution(const struct world *world, const struct svm *svm, FILE *out)
     const struct svm_conf *conf = &svm->conf;
 
     fprintf(out,
-            "solution \"%s\" {\n    altitude = %u\n    address = \"%s:127.0.0.1:%u\"\n    policy = %s\n"
+            "solution \"%s\" {\n    altitude = %u\n    address = \"%s:%s:%u\"\n    policy = %s\n"
             "    durability = %s\n    heartbeat = 300ms\n    redial_max = 50ms\n",
-            conf->name, 1000 - svm->reader.index, conf->tls ? "tls" : "tcp", svm->relay.port, conf->policy,
-            conf->durability);
+            conf->name, 1000 - svm->reader.index, conf->tls ? "tls" : "tcp", relay_host(), svm->relay.port,
+            conf->policy, conf->durability);
     if (conf->mutes)
         fprintf(out, "    mute = {\"" EVENT_MUTED_LINUX "\"}\n");
     if (conf->tls)
-        fprintf(out, "    cert = \"%s/gimuxd.pem\"\n    key = \"%s/gimuxd.key\"\n    ca = \"%s/ca.pem\"\n",
+        fprintf(out,
+                "    cert = \"%s/gimuxd.pem\"\n    key = \"%s/gimuxd.key\"\n    ca = \"%s/ca.pem\"\n"
+                "    tls_name = \"localhost\"\n",
                 world->daemon.dir, world->daemon.dir, world->daemon.dir);
     else
         fprintf(out, "    plain = true\n");
