@@ -22,6 +22,7 @@ struct pki {
     struct authority now;
     struct authority before; /* certificate NULL: none */
     long serial;
+    char svm_names[512]; /* subjectAltName of SVMs */
 };
 
 static void
@@ -93,7 +94,7 @@ certify(struct pki *pki, EVP_PKEY *key, const char *name, const struct authority
     X509_set_version(certificate, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(certificate), ++pki->serial);
     X509_gmtime_adj(X509_getm_notBefore(certificate), -DAY);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 10 * DAY);
+    X509_gmtime_adj(X509_getm_notAfter(certificate), 90 * DAY);
     X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
     X509_set_subject_name(certificate, subject);
     X509_set_issuer_name(certificate, by ? X509_get_subject_name(by->certificate) : subject);
@@ -105,7 +106,7 @@ certify(struct pki *pki, EVP_PKEY *key, const char *name, const struct authority
         extend(certificate, by->certificate, NID_ext_key_usage,
                strcmp(name, "svm") == 0 ? "serverAuth" : "clientAuth");
         extend(certificate, by->certificate, NID_subject_alt_name,
-               strcmp(name, "svm") == 0 ? "DNS:localhost,IP:127.0.0.1" : "DNS:gimuxd");
+               strcmp(name, "svm") == 0 ? pki->svm_names : "DNS:gimuxd");
     } else {
         extend(certificate, certificate, NID_basic_constraints, "critical,CA:TRUE");
         extend(certificate, certificate, NID_key_usage, "critical,keyCertSign");
@@ -172,11 +173,16 @@ pki_drop_old_authority(struct pki *pki)
 }
 
 struct pki *
-pki_new(const char *dir)
+pki_new(const char *dir, const char *const *names, unsigned count)
 {
     struct pki *pki = calloc(1, sizeof(*pki));
+    size_t len;
 
     check(pki != NULL, "memory");
+    len = (size_t)snprintf(pki->svm_names, sizeof(pki->svm_names), "DNS:localhost");
+    for (unsigned i = 0; i < count; i++)
+        len += (size_t)snprintf(pki->svm_names + len, sizeof(pki->svm_names) - len, ",URI:gimux:solution:%s",
+                                names[i]);
     snprintf(pki->dir, sizeof(pki->dir), "%s", dir);
     make_authority(pki);
     write_authorities(pki);

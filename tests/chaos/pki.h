@@ -7,8 +7,9 @@
 
 struct pki; /* an authority, and the one before it */
 
-/* Files in the directory: gimuxd.pem and .key, svm.pem and .key, ca.pem. Aborts if that fails. */
-struct pki *pki_new(const char *dir);
+/* Files in the directory: gimuxd.pem and .key, svm.pem and .key, ca.pem. The SVMs share one certificate;
+ * `names` are those of their solutions. Aborts if that fails. */
+struct pki *pki_new(const char *dir, const char *const *names, unsigned count);
 void pki_free(struct pki *pki);
 
 /* New certificates for one end ("gimuxd" or "svm") by the present authority; the files are replaced, each as

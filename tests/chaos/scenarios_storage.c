@@ -100,6 +100,7 @@ prepare_powercut(struct world_conf *conf)
     char path[DAEMON_PATH_MAX];
 
     snprintf(path, sizeof(path), "%.200s/chaos/powercut.so", build ? build : "build");
+    unsetenv("GIMUX_POWERCUT_DIR"); /* of a world before this one */
     conf->preload = realpath(path, library);
     if (!conf->preload)
         fprintf(stderr, "chaos: %s: %s\n", path, strerror(errno));

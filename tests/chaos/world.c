@@ -295,6 +295,7 @@ make_directory(struct world *world)
 bool
 world_open(struct world *world, const struct world_conf *conf, const char *program)
 {
+    const char *names[LEDGER_SVMS];
     bool tls = false;
 
     memset(world, 0, sizeof(*world));
@@ -311,9 +312,10 @@ world_open(struct world *world, const struct world_conf *conf, const char *progr
         if (!make_svm(world, i))
             return false;
         tls = tls || conf->svms[i].tls;
+        names[i] = conf->svms[i].name;
     }
     if (tls)
-        world->pki = pki_new(world->daemon.dir);
+        world->pki = pki_new(world->daemon.dir, names, conf->svm_count);
     for (unsigned i = 0; i < conf->svm_count; i++)
         svm_start(&world->svms[i], false);
     if (world_write_conf(world) && daemon_start(&world->daemon) &&
