@@ -9,15 +9,6 @@
 /* Logs so small that an SVM which stands still is felt within a second. */
 #define SMALL_LIMITS "    memory = 64M\n    vm_log = 2M\n    vm_window = 64K\n"
 
-static bool
-all_connected(struct world *world)
-{
-    for (unsigned i = 0; i < world->driver_count; i++)
-        if (world->drivers[i].state != DRIVER_OPEN)
-            return false;
-    return true;
-}
-
 /* ---- guests ---- */
 
 static uint64_t
@@ -121,7 +112,7 @@ any_fault(struct world *world)
         fault_kill(world);
         break;
     case 1:
-        if (world_wait(world, all_connected, 20)) /* gimuxd is up, and takes the signal */
+        if (daemon_wait_up(&world->daemon, 20)) /* before that, SIGHUP would end it */
             fault_certificates(world);
         break;
     case 2:
