@@ -156,6 +156,21 @@ fuzz: $(FUZZ) ## each fuzz target for FUZZ_SECONDS (60) from its seed corpus
 soak: all | test-deps ## 1,024 VMs for SOAK_SECONDS (3600), SVMs away for SOAK_AWAY (600), memory measured
 	GIMUX_BUILD=$(BUILD) $(PYTHON) tests/soak/soak.py
 
+# Chaos: one program that runs the real gimuxd while things go wrong, and compares every event.
+CHAOS_SRC := $(filter-out tests/chaos/powercut.c,$(wildcard tests/chaos/*.c))
+CHAOS_OPTIONS = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	$(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CHAOS_PARTIAL),--partial)
+CHAOS_JSON ?= $(BUILD)/chaos.json
+$(BUILD)/chaos/chaos: $(call objects,$(CHAOS_SRC)) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
+$(BUILD)/chaos/powercut.so: tests/chaos/powercut.c tests/chaos/journal.h
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(CPPFLAGS) $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -shared -o $@ $< -ldl -lpthread
+.PHONY: chaos
+chaos: $(addprefix $(BUILD)/,gimuxd chaos/chaos chaos/powercut.so) ## the contract under fire: ROUNDS= SECONDS= SEED= SCENARIO=
+	@GIMUX_BUILD=$(BUILD) $(BUILD)/chaos/chaos --gimuxd $(BUILD)/gimuxd --json $(CHAOS_JSON) $(CHAOS_OPTIONS)
+
 # ---- lint ----
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
 H_FILES := $(wildcard */*.h tests/*/*.h)
