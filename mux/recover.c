@@ -331,6 +331,8 @@ read_segment(struct recovery *recovery, const struct segment_name *name, const c
     struct segment_record record;
     bool good = bytes != NULL;
 
+    if (good && last)
+        reader.len = segment_believable(bytes, len, name->seed);
     recovery->segment = good ? store_take_segment(recovery->store, recovery->vm, name, len) : NULL;
     good = recovery->segment != NULL;
     while (good && segment_next(&reader, &record))
@@ -476,6 +478,7 @@ recover_vm(struct store *store, struct vm_table *table, const struct found *foun
     }
     extend_streams(&recovery);
     recovery.vm->log.recorded = recovery.vm->log.next_number;
+    recovery.vm->damaged = recovery.damage > 0;
     say_result(&recovery);
 }
 

@@ -574,7 +574,7 @@ find_saved(const struct vm *vm, const struct stream *stream, const char *solutio
 static void
 join(const struct sink *sink, struct vm *vm)
 {
-    bool known = find_saved(vm, NULL, sink->conf->name) != NULL;
+    bool known = vm->damaged || find_saved(vm, NULL, sink->conf->name) != NULL;
     struct stream *stream;
 
     LIST_FOREACH (stream, &vm->streams, of_vm) {

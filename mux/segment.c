@@ -190,6 +190,12 @@ segment_put_position(uint8_t *out, uint64_t seed, uint64_t offset, const struct 
 }
 
 size_t
+segment_put_mark(uint8_t *out, uint64_t seed, uint64_t offset)
+{
+    return seal(out, SEGMENT_MARK, sizeof(struct common), seed, offset);
+}
+
+size_t
 segment_put_frame(uint8_t *out, uint64_t seed, uint64_t offset, const struct segment_frame *frame)
 {
     struct frame_record record;
@@ -225,6 +231,8 @@ has_kind_of_size(const struct common *common)
     case SEGMENT_FRAME:
         return common->size > sizeof(struct frame_record) &&
                common->size <= sizeof(struct frame_record) + FRAME_MAX;
+    case SEGMENT_MARK:
+        return common->size == sizeof(struct common);
     default:
         return false;
     }
@@ -314,6 +322,8 @@ take(const uint8_t *at, const struct common *common, struct segment_record *reco
         return take_stream(at, &record->of.stream);
     case SEGMENT_POSITION:
         return take_position(at, &record->of.position);
+    case SEGMENT_MARK:
+        return true;
     default:
         return take_frame(at, common->size, &record->of.frame);
     }
@@ -358,4 +368,25 @@ segment_next(struct segment_reader *reader, struct segment_record *record)
     }
     reader->at = reader->good = at + record->size;
     return true;
+}
+
+size_t
+segment_believable(const uint8_t *buf, size_t len, uint64_t seed)
+{
+    struct segment_reader reader = { .buf = buf, .len = len, .seed = seed };
+    struct segment_record record;
+    bool marked = false;
+    size_t good = 0;
+    size_t end = len;
+
+    while (segment_next(&reader, &record)) {
+        if (marked && end == len && record.offset > good)
+            end = good;
+        if (record.kind == SEGMENT_MARK) {
+            marked = true;
+            end = len;
+        }
+        good = reader.good;
+    }
+    return end;
 }

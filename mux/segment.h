@@ -38,7 +38,8 @@ struct segment_name {
 bool segment_name_parse(const char *file, struct segment_name *name);
 char *segment_name_format(const struct segment_name *name, char out[SEGMENT_NAME_MAX]);
 
-enum segment_kind { SEGMENT_HEADER = 1, SEGMENT_STREAM, SEGMENT_POSITION, SEGMENT_FRAME };
+/* A mark says that all before it was synced when it was written. */
+enum segment_kind { SEGMENT_HEADER = 1, SEGMENT_STREAM, SEGMENT_POSITION, SEGMENT_FRAME, SEGMENT_MARK };
 
 /* One driver of one VM for one boot. */
 struct segment_stream {
@@ -83,6 +84,7 @@ struct segment_frame {
 #define SEGMENT_HEADER_SIZE   ((size_t)56)
 #define SEGMENT_STREAM_SIZE   ((size_t)248)
 #define SEGMENT_POSITION_SIZE ((size_t)144)
+#define SEGMENT_MARK_SIZE     ((size_t)24)
 size_t segment_frame_size(size_t len);
 
 /* Each writes one record, which will stand at that offset of the segment, and returns the bytes it takes. */
@@ -90,6 +92,7 @@ size_t segment_put_header(uint8_t *out, const struct segment_name *name);
 size_t segment_put_stream(uint8_t *out, uint64_t seed, uint64_t offset, const struct segment_stream *stream);
 size_t segment_put_position(uint8_t *out, uint64_t seed, uint64_t offset,
                             const struct segment_position *position);
+size_t segment_put_mark(uint8_t *out, uint64_t seed, uint64_t offset);
 size_t segment_put_frame(uint8_t *out, uint64_t seed, uint64_t offset, const struct segment_frame *frame);
 
 struct segment_record {
@@ -119,5 +122,10 @@ struct segment_reader {
 /* The next good record. Returns false if there is none in the buffer: what is behind `good` is a torn tail,
  * or more is damaged. */
 bool segment_next(struct segment_reader *reader, struct segment_record *record);
+
+/* How many bytes of the segment that was written last are to be believed: where, behind the last mark, the
+ * first record is damaged. What follows there may stand on the disk though what comes before it does not, and
+ * nobody was told that it is safe. Without a mark, all of it. */
+size_t segment_believable(const uint8_t *buf, size_t len, uint64_t seed);
 
 #endif

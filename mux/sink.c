@@ -232,8 +232,8 @@ sink_stream_added(struct sink *sink, struct stream *stream)
         return;
     if (position->sequence >= stream->start)
         vmlog_resume(&stream->vm->log, sink->slot, &stream->log, position->sequence);
-    else if (position->sequence > 0 && position->sequence < stream->start - 1 &&
-             progress->acked == stream->start - 1 && sink_wants_vm(sink, stream->vm))
+    else if (position->sequence < stream->start - 1 && progress->acked == stream->start - 1 &&
+             sink_wants_vm(sink, stream->vm))
         vmlog_gap_before(&stream->vm->log, sink->slot, &stream->log, position->sequence + 1,
                          stream->start - 1, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
     HASH_DEL(sink->positions, position);
@@ -557,7 +557,8 @@ tell_end(struct sink *sink, struct stream *stream)
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
 
     end.stream = stream->log.id;
-    end.last_sequence = stream->log.last;
+    /* an SVM may have more of it than a gimuxd that was killed had written */
+    end.last_sequence = stream->log.last > of->acked ? stream->log.last : of->acked;
     frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_END;
     frame.stream_end = &end;
     sink->ops.tell(sink->arg, &frame);

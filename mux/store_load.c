@@ -60,10 +60,12 @@ run_load(struct disk_job *job)
 struct filler {
     struct vmlog_chunk *stub;
     struct vmlog_chunk *chunk; /* NULL: only counts */
+    Gimux__V1__GapReason reason;
     uint64_t next[VMLOG_RANGES_MAX];
     size_t bytes;
     uint32_t entries;
     uint64_t missing; /* sequences */
+    bool damaged;     /* something is there that is no record */
 };
 
 /* Sequences `first` to `last` are not there: one gap, or several where an entry cannot count so many. */
@@ -83,7 +85,7 @@ fill_gap(struct filler *filler, struct vmlog_stream *stream, uint64_t first, uin
         gap.stream = stream->id;
         gap.first_sequence = first;
         gap.last_sequence = end;
-        gap.reason = GIMUX__V1__GAP_REASON__GAP_REASON_STORAGE;
+        gap.reason = filler->reason;
         frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
         frame.gap = &gap;
         body = gimux__v1__frame__get_packed_size(&frame);
@@ -142,6 +144,7 @@ fill(struct filler *filler, const struct load *load)
     while (segment_next(&reader, &record))
         if (record.kind == SEGMENT_FRAME)
             fill_frame(filler, &record.of.frame);
+    filler->damaged = reader.damage > 0 || reader.good < load->len;
     for (uint32_t i = 0; i < filler->stub->used; i++)
         fill_gap(filler, ranges[i].stream, filler->next[i], ranges[i].last);
 }
@@ -163,14 +166,17 @@ static bool
 bring_in(struct load *load, struct vmlog_chunk *stub)
 {
     struct vm *vm = load->of->vm;
-    struct filler filler = { .stub = stub };
+    struct filler filler = { .stub = stub, .reason = GIMUX__V1__GAP_REASON__GAP_REASON_STORAGE };
 
     fill(&filler, load);
+    /* Undamaged, what is missing was given up by those who had not got it, and its file is gone. */
+    if (!filler.damaged && !vm->damaged)
+        filler.reason = GIMUX__V1__GAP_REASON__GAP_REASON_RESTART;
     filler.chunk = vmlog_load_begin(&vm->log, load->sink, stub, filler.bytes, filler.entries);
     if (!filler.chunk)
         return false;
     fill(&filler, load);
-    if (filler.missing > 0) {
+    if (filler.missing > 0 && filler.reason == GIMUX__V1__GAP_REASON__GAP_REASON_STORAGE) {
         log_error((&(struct log_who){ .vm = vm->uuid_text }),
                   "storage: %s: damaged: %llu events become a gap", load->name,
                   (unsigned long long)filler.missing);

@@ -30,6 +30,7 @@ struct item {
     int fd;          /* -1: the file is made */
     char name[SEGMENT_NAME_MAX];
     int error;
+    bool made; /* the file was */
     bool sync_failed;
 };
 
@@ -61,7 +62,8 @@ write_item(struct item *item, int dir)
 {
     size_t written = 0;
 
-    if (item->fd < 0)
+    item->made = item->fd < 0;
+    if (item->made)
         item->fd = openat(dir, item->name, O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (item->fd < 0)
         return errno;
@@ -81,7 +83,13 @@ write_item(struct item *item, int dir)
 static void
 sync_batch(struct batch *batch)
 {
-    int error = fsync(batch->dir) == 0 ? 0 : errno;
+    bool made = false;
+    int error = 0;
+
+    for (unsigned i = 0; i < batch->item_count; i++)
+        made = made || batch->items[i].made;
+    if (made && fsync(batch->dir) != 0)
+        error = errno;
 
     for (unsigned i = 0; i < batch->item_count; i++) {
         struct item *item = &batch->items[i];
@@ -258,7 +266,7 @@ put_positions(struct writer *writer)
 static size_t
 room_for_positions(const struct vm *vm)
 {
-    return SEGMENT_HEADER_SIZE +
+    return SEGMENT_HEADER_SIZE + SEGMENT_MARK_SIZE +
            vm->stream_count * (SEGMENT_STREAM_SIZE + VMLOG_SINKS * SEGMENT_POSITION_SIZE);
 }
 
@@ -428,6 +436,8 @@ put_vm(struct store *store, struct store_vm *of)
         put_streams(&writer);
         put_positions(&writer);
     }
+    if (batch->sync)
+        writer.at += segment_put_mark(writer.at, of->current->name.seed, offset_of(&writer));
     if (at.chunk && of->vm->log.backed)
         put_entries(&writer, at);
     else

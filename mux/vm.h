@@ -68,6 +68,7 @@ struct vm {
     struct stream *own; /* gimuxd's stream of this VM, or NULL */
     struct vm_turn turns[VMLOG_SINKS];
     struct store_vm *files; /* the store's, or NULL */
+    bool damaged;           /* its files were, when they were taken up */
     struct vm_saved *saved; /* positions of solutions that were in files, until all have joined */
     LIST_ENTRY(vm) in_paused;
     LIST_ENTRY(vm) in_dirty;

@@ -27,7 +27,7 @@ HOUR = "60m"
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory):
     directory = tmp_path_factory.mktemp("pki")
-    certs.make(directory)
+    certs.make(directory, ["miser"])
     return directory
 
 
