@@ -39,7 +39,8 @@
  * Where it stops (gap_number) all that was sent before lies behind it, and what lies between it and `reached`
  * was given up: so a gap is told after everything that comes before it in its stream, also on a resend.
  *
- * Invariants (vmlog_check): accept <= every accept_number; ack <= sent <= reached <= end; a sink's bit is set
+ * Invariants (vmlog_check): accept <= every accept_number, or what is
+ * recorded; ack <= sent <= reached <= end; a sink's bit is set
  * in the chunks from its ack position on, except in those that it skipped whole; inflight is the sum of the
  * frames between ack and sent that were sent; between gap_number and reached all is given up; bytes is the
  * sum of the chunks' sizes. Per stream and sink delivered + filtered + gapped is all that was settled or
