@@ -305,7 +305,7 @@ vmlog_join_stream(struct vmlog_stream *stream, unsigned sink)
 
     memset(progress, 0, sizeof(*progress));
     progress->settled = progress->acked = progress->sent = stream->last;
-    progress->reached = progress->reported = stream->last;
+    progress->reached = progress->reported = progress->base = stream->last;
     progress->recorded = UINT64_MAX;
 }
 
@@ -404,6 +404,7 @@ vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, 
         } else if (entry->sequence <= progress->former) {
             vmlog_mark_done(entry, sink);
         } else if (entry->sequence <= progress->acked) {
+            at.chunk->begun |= BIT(sink);
             vmlog_count(progress, entry,
                         at.number < cursor->reached.number ? entry->sent & BIT(sink)
                                                            : wanted(filter, entry, frame));
@@ -518,6 +519,10 @@ vmlog_advance_ack(struct vmlog *log, unsigned sink)
             break;
         pass(&cursor->ack);
     }
+    /* Nothing of a chunk that it has behind it is kept for this sink, though what comes next is in a file. */
+    look(&cursor->reached, BIT(sink));
+    look(&cursor->sent, BIT(sink));
+    look(&cursor->ack, BIT(sink));
     if (cursor->accept_number < cursor->ack.number) {
         cursor->accept_number = cursor->ack.number;
         vmlog_advance_accept(log);
