@@ -63,10 +63,12 @@ struct model {
     char dir[64];
     struct driver drivers[DRIVERS];
     struct svm svms[SVMS];
-    bool open;     /* a gimuxd runs */
-    bool lossy;    /* files were damaged */
-    bool unbacked; /* not all was written once */
-    bool failing;  /* writes fail */
+    bool open;      /* a gimuxd runs */
+    bool damaging;  /* files may be damaged, disks may fail */
+    bool lossy;     /* that was done */
+    unsigned phase; /* what happens seldom for a while */
+    bool unbacked;  /* not all was written once */
+    bool failing;   /* writes fail */
     unsigned kills;
     char path[DELIMITED_FRAME_MAX];
     uint64_t random;
@@ -128,7 +130,7 @@ driver_offer(struct driver *driver)
         *item = (struct item){ .last = first, .len = 20 + pick(pick(8) ? 300 : pick(20) ? 8000 : 230000) };
         if (pick(30) == 0) {
             item->len = 0;
-            item->last += pick(2) ? pick(20) : UINT32_MAX - 1 - pick(3);
+            item->last += pick(2) || model->damaging ? pick(20) : UINT32_MAX - 1 - pick(3);
         }
         driver->count++;
     }
@@ -260,7 +262,9 @@ learn(struct svm *svm, struct memory *memory, uint64_t first, uint64_t last)
 {
     const struct driver *driver = driver_of(memory);
 
-    assert_true(memory->next > 0 && first >= memory->next && last >= first);
+    if (memory->next == 0 || first < memory->next || last < first)
+        fail_msg("order: %s driver %u: %llu-%llu, expected %llu", svm->conf->name, memory->driver,
+                 (unsigned long long)first, (unsigned long long)last, (unsigned long long)memory->next);
     for (uint64_t sequence = memory->next; sequence < first; sequence++)
         if (sequence > memory->position) {
             if (!driver || !is_muted(svm, driver, sequence))
@@ -321,12 +325,15 @@ on_gap(struct svm *svm, const Gimux__V1__Gap *gap)
         fair =
             fair || model->unbacked || (driver && is_lost(driver, gap->first_sequence, gap->last_sequence));
     else
-        fair = fair || svm->late || model->unbacked || !driver;
+        fair = fair || svm->late || svm->dropped || model->unbacked || !driver;
     if (!fair)
         fail_msg("gap: %s driver %u: %llu-%llu reason %d (has %llu)", svm->conf->name, memory->driver,
                  (unsigned long long)gap->first_sequence, (unsigned long long)gap->last_sequence,
                  (int)gap->reason, (unsigned long long)memory->position);
-    learn(svm, memory, gap->first_sequence, gap->last_sequence);
+    /* What is missing in a file is one gap for all, which an SVM may have the beginning of. */
+    learn(svm, memory,
+          model->lossy && gap->first_sequence < memory->next ? memory->next : gap->first_sequence,
+          gap->last_sequence);
 }
 
 static void
@@ -667,7 +674,7 @@ rare_step(unsigned seed)
         io.die_in = 1 + pick(6);
         io.torn = pick(2) ? pick(200000) : pick(1000);
     } else if (what < 10) {
-        restart(seed % 4 == 3);
+        restart(model->damaging);
     } else if (what == 10) {
         route_finish(&model->route);
         check_files();
@@ -677,7 +684,7 @@ rare_step(unsigned seed)
     } else if (what == 12) {
         configure();
         route_set_conf(&model->route, &model->conf);
-    } else if (what < 15 && seed % 4 >= 2) {
+    } else if (what < 15 && model->damaging) {
         fail_disk();
     } else if (what < 18) {
         io.write_error = io.read_error = io.sync_error = 0;
@@ -691,6 +698,10 @@ model_step(unsigned seed)
     struct driver *driver = &model->drivers[pick(DRIVERS)];
     uint32_t what = pick(1000);
 
+    if (pick(60) == 0)
+        model->phase = pick(5);
+    if ((model->phase == 1 && what >= 720 && what < 830) || (model->phase == 2 && what >= 360 && what < 720))
+        what = pick(300);
     if (what < 300 && driver->stream && !driver->stream->vm->paused)
         for (unsigned i = pick(pick(3) ? 4 : 60); i > 0 && !driver->stream->vm->paused; i--)
             driver_offer(driver);
@@ -713,7 +724,7 @@ model_step(unsigned seed)
     else if (what < 985)
         rare_step(seed);
     if (io.dead)
-        restart(seed % 4 == 3);
+        restart(model->damaging);
     check_bounds();
 }
 
@@ -844,6 +855,7 @@ begin(unsigned seed)
 
     memset(model, 0, sizeof(*model));
     model->random = seed * UINT64_C(2654435761);
+    model->damaging = seed % 4 >= 2;
     make_dir(model->dir);
     snprintf(conf->storage.dir, sizeof(conf->storage.dir), "%s", model->dir);
     conf->storage.vm = pick(2) ? (uint64_t)64 << 20 : (uint64_t)(4 + pick(4)) << 20;
