@@ -315,8 +315,10 @@ cut_tail(struct recovery *recovery, const char *file, size_t good, size_t len)
 {
     int fd = openat(store_dir(recovery->store), file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 
-    if (fd >= 0 && ftruncate(fd, (off_t)good) == 0)
+    if (fd >= 0 && ftruncate(fd, (off_t)good) == 0) {
         recovery->cut += len - good;
+        store_cut_segment(recovery->segment, good);
+    }
     if (fd >= 0)
         close(fd);
 }
@@ -386,6 +388,19 @@ extend_streams(struct recovery *recovery)
     for (const struct vm_saved *saved = recovery->vm->saved; saved; saved = saved->next)
         if (saved->stream && saved->at.settled > saved->stream->log.last)
             extend(recovery, saved->stream, saved->at.settled);
+}
+
+/* What of a stream is in no stub was settled for everybody: drivers that have not heard of it hear now. */
+static void
+accept_streams(const struct recovery *recovery)
+{
+    struct stream *stream;
+
+    LIST_FOREACH (stream, &recovery->vm->streams, of_vm)
+        stream->log.accepted = stream->log.last;
+    for (struct vmlog_chunk *stub = recovery->vm->log.last; stub; stub = stub->prev)
+        for (uint32_t i = 0; i < stub->used; i++)
+            vmlog_stub_ranges(stub)[i].stream->accepted = vmlog_stub_ranges(stub)[i].first - 1;
 }
 
 static void
@@ -477,6 +492,7 @@ recover_vm(struct store *store, struct vm_table *table, const struct found *foun
                       "storage: %s: cannot be taken up, and is left alone", found[i].file);
     }
     extend_streams(&recovery);
+    accept_streams(&recovery);
     recovery.vm->log.recorded = recovery.vm->log.next_number;
     recovery.vm->damaged = recovery.damage > 0;
     say_result(&recovery);

@@ -411,6 +411,14 @@ store_take_segment(struct store *store, struct vm *vm, const struct segment_name
 }
 
 void
+store_cut_segment(struct vmlog_segment *segment, uint64_t bytes)
+{
+    segment->of->bytes -= segment->end - bytes;
+    segment->of->store->bytes -= segment->end - bytes;
+    segment->end = bytes;
+}
+
+void
 store_untake_segment(struct vmlog_segment *segment)
 {
     if (segment->chunks == 0)

@@ -90,6 +90,9 @@ int store_dir(const struct store *store);
 struct vmlog_segment *store_take_segment(struct store *store, struct vm *vm, const struct segment_name *name,
                                          uint64_t bytes);
 
+/* The file was cut to so many bytes. */
+void store_cut_segment(struct vmlog_segment *segment, uint64_t bytes);
+
 /* It cannot be used, and stays as it is. Nothing is done if a stub is in it. */
 void store_untake_segment(struct vmlog_segment *segment);
 

@@ -209,8 +209,9 @@ load_done(struct disk_job *job)
         if (!bring_in(load, stub))
             log_error((&(struct log_who){ .vm = of->vm->uuid_text }), "storage: no memory to read %s",
                       load->name);
-        of->store->ops.moved(of->store->arg, of->vm);
     }
+    if (of->vm) /* also if it was given up: others may load more now */
+        of->store->ops.moved(of->store->arg, of->vm);
     free(load);
     store_release_vm(of);
 }

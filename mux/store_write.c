@@ -151,14 +151,15 @@ offset_of(const struct writer *writer)
     return writer->item->offset + (uint64_t)(writer->at - writer->item->bytes);
 }
 
-/* The first entry that has to be written: its chunk and index. Returns false if there is none. */
+/* The first entry from `recorded` on that has to be written: its chunk and index. Returns false if there is
+ * none. */
 static bool
-find_unwritten(const struct vmlog *log, struct vmlog_position *at)
+find_unwritten(const struct vmlog *log, uint64_t recorded, struct vmlog_position *at)
 {
     uint64_t from = vmlog_settled_number(log);
 
-    if (from < log->recorded)
-        from = log->recorded;
+    if (from < recorded)
+        from = recorded;
     if (from >= log->next_number)
         return false;
     at->chunk = log->last;
@@ -173,13 +174,13 @@ find_unwritten(const struct vmlog *log, struct vmlog_position *at)
     return true;
 }
 
-/* Up to here the stream is in files or settled for all. */
+/* Up to here the stream is in files, which have the log up to `recorded`, or settled for all. */
 static uint64_t
-recorded_last(const struct vmlog *log, const struct vmlog_stream *stream)
+recorded_last(const struct vmlog *log, uint64_t recorded, const struct vmlog_stream *stream)
 {
     struct vmlog_position at;
 
-    if (!find_unwritten(log, &at))
+    if (!find_unwritten(log, recorded, &at))
         return stream->last;
     for (; at.chunk; at.chunk = at.chunk->next, at.index = 0) {
         for (; at.index < at.chunk->count; at.index++) {
@@ -203,7 +204,7 @@ put_streams(struct writer *writer)
                                          .ended = stream->ended,
                                          .id = stream->log.id,
                                          .start = stream->start,
-                                         .last = recorded_last(&vm->log, &stream->log) };
+                                         .last = recorded_last(&vm->log, vm->log.recorded, &stream->log) };
 
         memcpy(record.boot_id, stream->boot_id, GR_UUID_SIZE);
         snprintf(record.build, sizeof(record.build), "%s", stream->build);
@@ -212,16 +213,24 @@ put_streams(struct writer *writer)
     }
 }
 
-static void
-put_position(struct writer *writer, const struct stream *stream, unsigned sink, const char *solution)
+/* A solution may be ahead of the files. But what the driver still has, and others need, must not seem to have
+ * been here: so no position says more than the files do. */
+static struct vmlog_saved
+position_of(const struct vmlog *log, uint64_t recorded, const struct vmlog_stream *stream, unsigned sink)
 {
-    struct vmlog_saved saved = vmlog_save(&stream->log.sinks[sink]);
+    return vmlog_save(&stream->sinks[sink], recorded_last(log, recorded, stream));
+}
+
+static void
+put_position(struct writer *writer, const struct stream *stream, const struct vmlog_saved *saved,
+             const char *solution)
+{
     struct segment_position record = { .driver = stream->driver,
-                                       .settled = saved.settled,
-                                       .acked = saved.acked,
-                                       .delivered = saved.delivered,
-                                       .filtered = saved.filtered,
-                                       .gapped = saved.gapped };
+                                       .settled = saved->settled,
+                                       .acked = saved->acked,
+                                       .delivered = saved->delivered,
+                                       .filtered = saved->filtered,
+                                       .gapped = saved->gapped };
 
     memcpy(record.boot_id, stream->boot_id, GR_UUID_SIZE);
     snprintf(record.solution, sizeof(record.solution), "%s", solution);
@@ -231,12 +240,15 @@ put_position(struct writer *writer, const struct stream *stream, unsigned sink, 
 static bool
 positions_moved(const struct store_vm *of)
 {
+    const struct vmlog *log = &of->vm->log;
     const struct stream *stream;
 
     LIST_FOREACH (stream, &of->vm->streams, of_vm)
         for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-            if (of->vm->log.cursors[sink].joined &&
-                stream->log.sinks[sink].recorded != stream->log.sinks[sink].settled)
+            if (log->cursors[sink].joined &&
+                stream->log.sinks[sink].recorded != stream->log.sinks[sink].settled &&
+                stream->log.sinks[sink].recorded !=
+                    position_of(log, log->recorded, &stream->log, sink).settled)
                 return true;
     return false;
 }
@@ -253,10 +265,15 @@ put_positions(struct writer *writer)
             const char *solution =
                 vm->log.cursors[sink].joined ? writer->store->ops.solution(writer->store->arg, sink) : NULL;
 
+            struct vmlog_saved saved;
+
             if (!solution || (!writer->of->all_positions && progress->recorded == progress->settled))
                 continue;
-            put_position(writer, stream, sink, solution);
-            progress->recorded = progress->settled;
+            saved = position_of(&vm->log, writer->item->number, &stream->log, sink);
+            if (!writer->of->all_positions && progress->recorded == saved.settled)
+                continue;
+            put_position(writer, stream, &saved, solution);
+            progress->recorded = saved.settled;
         }
     }
     writer->of->all_positions = false;
@@ -276,7 +293,8 @@ is_within_bounds(const struct writer *writer, size_t more)
     const struct conf_storage *bounds = &writer->store->conf->storage;
     uint64_t added = (uint64_t)(writer->at - writer->item->bytes) + more;
 
-    return writer->of->bytes + added <= bounds->vm && writer->store->bytes + added <= bounds->total;
+    return writer->of->bytes + added <= bounds->vm &&
+           writer->store->bytes + writer->store->batch->used + added <= bounds->total;
 }
 
 static struct stream *
@@ -415,7 +433,7 @@ put_vm(struct store *store, struct store_vm *of)
     struct writer writer = { .store = store, .of = of, .item = item };
     bool fresh;
 
-    find_unwritten(&of->vm->log, &at);
+    find_unwritten(&of->vm->log, of->vm->log.recorded, &at);
     fresh = wants_new_segment(of, &at);
     if (fresh && !store_begin_segment(of)) {
         store_later(of);
@@ -425,7 +443,7 @@ put_vm(struct store *store, struct store_vm *of)
                            .segment = of->current,
                            .bytes = batch->bytes + batch->used,
                            .offset = of->current->end,
-                           .number = of->vm->log.backed ? of->vm->log.next_number : of->vm->log.recorded,
+                           .number = of->vm->log.recorded,
                            .fd = of->current->fd };
     segment_name_format(&of->current->name, item->name);
     writer.segment = of->current;
@@ -442,6 +460,8 @@ put_vm(struct store *store, struct store_vm *of)
         put_entries(&writer, at);
     else
         set_full(of, false);
+    if (!at.chunk && of->vm->log.backed)
+        item->number = of->vm->log.next_number;
     put_positions(&writer);
     item->len = (size_t)(writer.at - item->bytes);
     batch->used += item->len;
@@ -541,13 +561,30 @@ say_failure(struct store_vm *of, const struct item *item)
               item->sync_failed ? "cannot be synced" : "cannot be written", strerror(item->error));
 }
 
+/* Chunks that the item was to write are where they were before. */
+static void
+take_back(struct vmlog *log, const struct item *item)
+{
+    for (struct vmlog_chunk *chunk = log->last; chunk; chunk = chunk->prev) {
+        if (chunk->segment != item->segment || chunk->file_end <= item->offset)
+            continue;
+        chunk->file_end = (uint32_t)item->offset;
+        if (chunk->file_offset >= item->offset) {
+            chunk->segment = NULL;
+            item->segment->chunks--;
+        }
+    }
+}
+
 static void
 item_failed(struct store_vm *of, struct item *item)
 {
     say_failure(of, item);
     of->error = item->error;
-    if (of->vm)
+    if (of->vm) {
+        take_back(&of->vm->log, item);
         vmlog_set_stalled(&of->vm->log, true);
+    }
     of->all_positions = true;
     of->store->failing = true;
     if (item->sync_failed)

@@ -39,7 +39,8 @@
  * Where it stops (gap_number) all that was sent before lies behind it, and what lies between it and `reached`
  * was given up: so a gap is told after everything that comes before it in its stream, also on a resend.
  *
- * Invariants (vmlog_check): accept <= every accept_number; ack <= sent <= reached <= end; a sink's bit is set
+ * Invariants (vmlog_check): accept <= every accept_number, or what is
+ * recorded; ack <= sent <= reached <= end; a sink's bit is set
  * in the chunks from its ack position on, except in those that it skipped whole; inflight is the sum of the
  * frames between ack and sent that were sent; between gap_number and reached all is given up; bytes is the
  * sum of the chunks' sizes. Per stream and sink delivered + filtered + gapped is all that was settled or
@@ -304,7 +305,7 @@ vmlog_join_stream(struct vmlog_stream *stream, unsigned sink)
 
     memset(progress, 0, sizeof(*progress));
     progress->settled = progress->acked = progress->sent = stream->last;
-    progress->reached = progress->reported = stream->last;
+    progress->reached = progress->reported = progress->base = stream->last;
     progress->recorded = UINT64_MAX;
 }
 
@@ -403,6 +404,7 @@ vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, 
         } else if (entry->sequence <= progress->former) {
             vmlog_mark_done(entry, sink);
         } else if (entry->sequence <= progress->acked) {
+            at.chunk->begun |= BIT(sink);
             vmlog_count(progress, entry,
                         at.number < cursor->reached.number ? entry->sent & BIT(sink)
                                                            : wanted(filter, entry, frame));
@@ -517,6 +519,10 @@ vmlog_advance_ack(struct vmlog *log, unsigned sink)
             break;
         pass(&cursor->ack);
     }
+    /* Nothing of a chunk that it has behind it is kept for this sink, though what comes next is in a file. */
+    look(&cursor->reached, BIT(sink));
+    look(&cursor->sent, BIT(sink));
+    look(&cursor->ack, BIT(sink));
     if (cursor->accept_number < cursor->ack.number) {
         cursor->accept_number = cursor->ack.number;
         vmlog_advance_accept(log);

@@ -37,6 +37,7 @@ struct vmlog_progress {
     uint64_t reported; /* settled when progress was last told; UINT64_MAX: it must be told anew */
     uint64_t recorded; /* settled when that was last written to a file; UINT64_MAX: it must be written */
     uint64_t former;   /* up to here a former gimuxd has counted */
+    uint64_t base;     /* what is up to here is in no count */
 };
 
 /* What a log keeps of a stream. Embedded in the owner's stream object; zero-initialize, then set id and last.
@@ -245,8 +246,9 @@ void vmlog_join_stream_saved(struct vmlog_stream *stream, unsigned sink, const s
 void vmlog_join_saved(struct vmlog *log, unsigned sink);
 void vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint32_t reason);
 
-/* What is to be written to a file of the sink's progress. */
-struct vmlog_saved vmlog_save(const struct vmlog_progress *progress);
+/* What is to be written to a file of the sink's progress; of what the file does not have, behind `last`, it
+ * says only that the SVM has acknowledged it. */
+struct vmlog_saved vmlog_save(const struct vmlog_progress *progress, uint64_t last);
 
 /* Entries that are not settled, sent or not, for status and metrics. What was given up counts too while the
  * cursor stands before it. */

@@ -50,6 +50,8 @@ struct vmlog_chunk {
     uint32_t count;        /* entries; of a stub: as many as it may have when it is loaded */
     uint16_t holders;      /* bit per sink */
     uint16_t given_up;     /* of a stub, bit per sink: the sink gave up all of it */
+    uint16_t begun;        /* bit per sink: entries of it are counted already, though it is not reached */
+    uint32_t numbers;      /* of a loaded chunk: entries that it may have when it is loaded again */
     bool stub;
     bool sealed;                   /* nothing more is appended */
     bool loading;                  /* a stub that is being read */

@@ -93,6 +93,12 @@ vmlog_is_delivered(const struct vmlog *log, const struct vmlog_stream *stream)
 
 /* ---- out of memory ---- */
 
+static bool
+has_begun(const struct vmlog *log, const struct vmlog_chunk *chunk, unsigned sink)
+{
+    return (chunk->begun & BIT(sink)) || log->cursors[sink].reached.number > chunk->first_number;
+}
+
 /* No sink has begun with it, and it is safe. */
 static bool
 can_leave(const struct vmlog *log, const struct vmlog_chunk *chunk)
@@ -100,18 +106,19 @@ can_leave(const struct vmlog *log, const struct vmlog_chunk *chunk)
     uint64_t end = chunk->first_number + chunk->count;
 
     if (chunk == log->last || chunk->stub || !chunk->segment || chunk->holders == 0 || end > log->recorded ||
-        end > log->accept.number)
+        (end > log->accept.number && log->accept.number > chunk->first_number))
         return false;
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if ((chunk->holders & BIT(sink)) && log->cursors[sink].reached.number > chunk->first_number)
+        if ((chunk->holders & BIT(sink)) && has_begun(log, chunk, sink))
             return false;
     return true;
 }
 
 /* The streams of the chunk and what it has of them; their number, or 0 if they are too many. */
 static uint32_t
-ranges_of(struct vmlog_chunk *chunk, struct vmlog_range ranges[VMLOG_RANGES_MAX])
+ranges_of(const struct vmlog *log, struct vmlog_chunk *chunk, struct vmlog_range ranges[VMLOG_RANGES_MAX])
 {
+    bool accepted = log->accept.number >= chunk->first_number + chunk->count;
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < chunk->count; i++) {
@@ -126,6 +133,7 @@ ranges_of(struct vmlog_chunk *chunk, struct vmlog_range ranges[VMLOG_RANGES_MAX]
             ranges[count++] =
                 (struct vmlog_range){ .stream = entry->stream, .first = entry->sequence - entry->count + 1 };
         ranges[n].last = entry->sequence;
+        ranges[n].record_bytes += accepted ? 0 : entry->record_bytes;
     }
     return count;
 }
@@ -179,13 +187,16 @@ static bool
 leave_memory(struct vmlog *log, struct vmlog_chunk *chunk)
 {
     struct vmlog_range ranges[VMLOG_RANGES_MAX];
-    uint32_t count = ranges_of(chunk, ranges);
+    uint32_t count = ranges_of(log, chunk, ranges);
     struct vmlog_chunk *stub = count > 0 ? vmlog_stub_take(log->pool, count) : NULL;
 
     if (!stub)
         return false;
     memcpy(vmlog_stub_ranges(stub), ranges, count * sizeof(ranges[0]));
-    stub->count = chunk->count;
+    stub->given_up = UINT16_MAX;
+    for (uint32_t i = 0; i < chunk->count; i++)
+        stub->given_up &= vmlog_chunk_entry(chunk, i)->done;
+    stub->count = chunk->numbers > chunk->count ? chunk->numbers : chunk->count;
     replace(log, chunk, stub);
     vmlog_chunk_give(log->pool, chunk);
     return true;
@@ -199,7 +210,8 @@ vmlog_spill(struct vmlog *log, uint16_t sinks, size_t target)
     while (chunk && log->bytes > target) {
         struct vmlog_chunk *next = chunk->next;
 
-        if ((chunk->holders & sinks) && !chunk->loaded_for && can_leave(log, chunk) &&
+        if ((chunk->holders & sinks) && !chunk->loaded_for &&
+            chunk->first_number + chunk->count <= log->accept.number && can_leave(log, chunk) &&
             !leave_memory(log, chunk))
             return;
         chunk = next;
@@ -207,21 +219,22 @@ vmlog_spill(struct vmlog *log, uint16_t sinks, size_t target)
 }
 
 /* The sink has done with a chunk that was loaded for it. If it must stay, it counts for another that holds
- * it.
- */
+ * it: for one that has begun with it, since it is that one which keeps it here. */
 void
 vmlog_unload(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk)
 {
+    unsigned heir = VMLOG_SINKS;
+
     if (can_leave(log, chunk) && leave_memory(log, chunk))
         return;
-    for (unsigned other = 0; other < VMLOG_SINKS; other++) {
-        if (!(chunk->holders & BIT(other)))
-            continue;
-        log->pool->loaded[sink] -= chunk->size;
-        log->pool->loaded[other] += chunk->size;
-        chunk->loaded_for = (uint8_t)(other + 1);
+    for (unsigned other = 0; other < VMLOG_SINKS; other++)
+        if ((chunk->holders & BIT(other)) && (heir == VMLOG_SINKS || has_begun(log, chunk, other)))
+            heir = other;
+    if (heir == VMLOG_SINKS)
         return;
-    }
+    log->pool->loaded[sink] -= chunk->size;
+    log->pool->loaded[heir] += chunk->size;
+    chunk->loaded_for = (uint8_t)(heir + 1);
 }
 
 /* ---- and back ---- */
@@ -250,6 +263,7 @@ vmlog_load_begin(struct vmlog *log, unsigned sink, const struct vmlog_chunk *stu
     if (!chunk)
         return NULL;
     chunk->sealed = true;
+    chunk->numbers = stub->count;
     chunk->loaded_for = (uint8_t)(sink + 1);
     log->pool->loaded[sink] += chunk->size;
     return chunk;
@@ -287,6 +301,8 @@ vmlog_load_end(struct vmlog *log, struct vmlog_chunk *stub, struct vmlog_chunk *
     }
     replace(log, stub, chunk);
     vmlog_chunk_give(log->pool, stub);
+    if (!(chunk->holders & BIT(chunk->loaded_for - 1))) /* it was given up meanwhile */
+        vmlog_unload(log, chunk->loaded_for - 1u, chunk);
 }
 
 /* ---- taking up a log ---- */
@@ -318,6 +334,7 @@ vmlog_join_stream_saved(struct vmlog_stream *stream, unsigned sink, const struct
     progress->delivered = saved->delivered;
     progress->filtered = saved->filtered;
     progress->gapped = saved->gapped;
+    progress->base = saved->settled - saved->delivered - saved->filtered - saved->gapped;
     progress->recorded = UINT64_MAX;
     if (progress->filtered > 0)
         progress->reported = UINT64_MAX;
@@ -380,14 +397,29 @@ vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, u
         vmlog_give_up_before(log, sink, stream, progress->acked + 1, first - 1, reason);
 }
 
+static void
+take_from(uint64_t *count, uint64_t *ahead)
+{
+    uint64_t taken = *count < *ahead ? *count : *ahead;
+
+    *count -= taken;
+    *ahead -= taken;
+}
+
+/* What the SVM acknowledged ahead of its turn is counted and not settled; it will be counted again. */
 struct vmlog_saved
-vmlog_save(const struct vmlog_progress *progress)
+vmlog_save(const struct vmlog_progress *progress, uint64_t last)
 {
     uint64_t open = progress->gap_last ? progress->gap_last - progress->gap_first + 1 : 0;
-
-    return (struct vmlog_saved){ .settled = progress->settled,
+    struct vmlog_saved saved = { .settled = progress->settled < last ? progress->settled : last,
                                  .acked = progress->acked,
                                  .delivered = progress->delivered,
                                  .filtered = progress->filtered,
                                  .gapped = progress->gapped - open };
+    uint64_t ahead = saved.delivered + saved.filtered + saved.gapped - (saved.settled - progress->base);
+
+    take_from(&saved.delivered, &ahead);
+    take_from(&saved.filtered, &ahead);
+    take_from(&saved.gapped, &ahead);
+    return saved;
 }

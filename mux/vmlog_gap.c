@@ -82,7 +82,7 @@ give_up(struct vmlog_cursor *cursor, unsigned sink, struct vmlog_entry *entry, u
     vmlog_mark_done(entry, sink);
     progress->reached = entry->sequence;
     if (entry->sequence <= progress->acked) {
-        if (!counted)
+        if (!counted && entry->sequence > progress->former)
             vmlog_count(progress, entry, true);
         return 0;
     }
@@ -172,7 +172,7 @@ vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, 
         progress->gap_first = first;
         progress->gapped += last - first + 1;
     }
-    progress->settled = progress->acked = progress->sent = progress->reported = first - 1;
+    progress->settled = progress->acked = progress->sent = progress->reported = progress->base = first - 1;
     stop_for_gap(cursor);
     return true;
 }
