@@ -32,7 +32,7 @@ endif
 $(BUILD)/config.mk: packaging/deps
 	@packaging/deps build
 	@mkdir -p $(@D)
-	@for lib in libevent openssl libprotobuf-c libconfuse jansson libpcap zlib; do \
+	@for lib in libevent openssl libprotobuf-c libconfuse jansson libseccomp libpcap zlib; do \
 		name=$$(echo $$lib | tr a-z- A-Z_); \
 		echo "$${name}_LIBS := $$(pkg-config --libs $$lib)"; \
 	done > $@
@@ -65,7 +65,7 @@ $(BUILD)/libproto.a $(BUILD)/libmux.a $(BUILD)/libsim.a:
 	@rm -f $@
 	$(call say,AR,$@)ar rcs $@ $^
 
-MUX_LIBS    = $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS) $(LIBCONFUSE_LIBS) $(JANSSON_LIBS)
+MUX_LIBS    = $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS) $(LIBCONFUSE_LIBS) $(JANSSON_LIBS) $(LIBSECCOMP_LIBS)
 CLIENT_LIBS = $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS)
 SIM_LIBS    = $(LIBPCAP_LIBS) $(JANSSON_LIBS) $(ZLIB_LIBS) $(LIBEVENT_LIBS)
 
@@ -99,7 +99,7 @@ STATIC_LIBS = $$(pkg-config --static --libs $(1))
 STATIC_SIM  = -lpcap -ldbus-1 -Wl,--defsym=sd_listen_fds=0,--defsym=sd_is_socket=0
 STATIC_LD   = $(CC) $(LDFLAGS) -static -o $@ $^
 $(BUILD)/gimuxd-static: $(BUILD)/obj/mux/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
-	$(call say,LINK,$@)$(STATIC_LD) $(call STATIC_LIBS,libevent openssl libprotobuf-c libconfuse jansson) 2> $@.log || \
+	$(call say,LINK,$@)$(STATIC_LD) $(call STATIC_LIBS,libevent openssl libprotobuf-c libconfuse jansson libseccomp) 2> $@.log || \
 		{ cat $@.log >&2; false; }
 $(BUILD)/thinagent-sim-static: $(BUILD)/obj/thinagent-sim/main.o $(BUILD)/libsim.a $(BUILD)/libproto.a
 	$(call say,LINK,$@)$(STATIC_LD) $(STATIC_SIM) $(call STATIC_LIBS,jansson zlib libevent libprotobuf-c) 2> $@.log || \

@@ -22,6 +22,7 @@ struct admin {
     struct evhttp *http;
     struct address address;
     struct admin_view view;
+    int fd;
 };
 
 /* ---- /metrics ---- */
@@ -321,18 +322,20 @@ serve(struct admin *admin, struct loop *loop, int fd)
 }
 
 struct admin *
-admin_new(struct loop *loop, const struct address *address, const struct admin_view *view)
+admin_new(struct loop *loop, const struct address *address, int fd, const struct admin_view *view)
 {
     struct admin *admin = calloc(1, sizeof(*admin));
-    char text[ADDRESS_TEXT_MAX];
-    int fd = listen_open(address);
 
-    if (!admin || fd < 0)
-        goto failed;
+    if (!admin || !serve(admin, loop, fd)) {
+        close(fd);
+        if (admin && admin->http)
+            evhttp_free(admin->http);
+        free(admin);
+        return NULL;
+    }
     admin->address = *address;
     admin->view = *view;
-    if (!serve(admin, loop, fd))
-        goto failed;
+    admin->fd = fd;
     evhttp_set_max_headers_size(admin->http, REQUEST_MAX);
     evhttp_set_max_body_size(admin->http, REQUEST_MAX);
     evhttp_set_timeout(admin->http, 10);
@@ -340,15 +343,12 @@ admin_new(struct loop *loop, const struct address *address, const struct admin_v
     evhttp_set_cb(admin->http, "/metrics", on_metrics, admin);
     evhttp_set_cb(admin->http, "/v1/status", on_status, admin);
     return admin;
+}
 
-failed:
-    log_error(NULL, "admin: cannot listen on %s: %s", address_format(address, text), strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    if (admin && admin->http)
-        evhttp_free(admin->http);
-    free(admin);
-    return NULL;
+int
+admin_fd(const struct admin *admin)
+{
+    return admin->fd;
 }
 
 void

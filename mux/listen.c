@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
@@ -19,9 +20,11 @@
 #include "mux/log.h"
 
 #define BACKLOG          256
-#define ACCEPT_AT_ONCE   64  /* connections taken in one turn */
-#define NO_ACCEPT_MS     500 /* how long a door rests when descriptors have run out */
-#define CONNECT_LINE_MAX 64  /* bytes of a VMM's answer to CONNECT */
+#define VM_MODE          0660 /* of a VM's socket that is open to a group */
+#define ACCEPT_AT_ONCE   64   /* connections taken in one turn */
+#define NO_ACCEPT_MS     500  /* how long a door rests when descriptors have run out */
+#define CONNECT_LINE_MAX 64   /* bytes of a VMM's answer to CONNECT */
+#define STEP_MS          10   /* between attempts to listen */
 
 enum door_kind { DOOR_VSOCK, DOOR_VM, DOOR_SHARED, DOOR_VMX };
 
@@ -128,32 +131,45 @@ remove_leftover(const struct address *address, const struct sockaddr_storage *na
     return dead && lstat(address->path, &info) == 0 && S_ISSOCK(info.st_mode) && unlink(address->path) == 0;
 }
 
-int
-listen_open(const struct address *address)
+/* Binds and listens. Returns whether that worked, with errno set. */
+static bool
+try_listen(int fd, const struct address *address, const struct sockaddr_storage *name, socklen_t len)
 {
+    int result = bind(fd, (const struct sockaddr *)name, len);
+
+    if (result != 0 && errno == EADDRINUSE && address->kind == ADDRESS_UNIX) {
+        if (remove_leftover(address, name, len))
+            result = bind(fd, (const struct sockaddr *)name, len);
+        else
+            errno = EADDRINUSE;
+    }
+    return result == 0 && listen(fd, BACKLOG) == 0;
+}
+
+int
+listen_open(const struct address *address, mode_t mode, const struct sandbox_user *user, unsigned patience_ms)
+{
+    const struct timespec step = { .tv_nsec = STEP_MS * 1000000L };
     struct sockaddr_storage name;
     socklen_t len = address_to_sockaddr(address, &name);
     int fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    mode_t mask = umask(0177); /* UNIX sockets: for root, or who we run as */
-    int result;
+    mode_t mask = umask(0777 & ~mode);
+    bool good = fd >= 0 && try_listen(fd, address, &name, len);
+    int why;
 
-    if (fd < 0) {
-        umask(mask);
-        return -1;
+    for (unsigned waited = 0; !good && fd >= 0 && errno == EADDRINUSE && waited < patience_ms;
+         waited += STEP_MS) {
+        nanosleep(&step, NULL);
+        good = try_listen(fd, address, &name, len);
     }
-    result = bind(fd, (struct sockaddr *)&name, len);
-    if (result != 0 && errno == EADDRINUSE && address->kind == ADDRESS_UNIX &&
-        remove_leftover(address, &name, len))
-        result = bind(fd, (struct sockaddr *)&name, len);
     umask(mask);
-    if (result != 0 || listen(fd, BACKLOG) != 0) {
-        int why = errno;
-
+    if (good && (address->kind != ADDRESS_UNIX || sandbox_give(user, address->path, (gid_t)-1)))
+        return fd;
+    why = errno;
+    if (fd >= 0)
         close(fd);
-        errno = why;
-        return -1;
-    }
-    return fd;
+    errno = why;
+    return -1;
 }
 
 /* The number of a group, from its name or its number. Read from /etc/group itself: a static program has no
@@ -182,6 +198,7 @@ find_group(const char *name, gid_t *gid)
 static bool
 open_to_group(const char *path, const char *name)
 {
+    struct stat info;
     gid_t gid;
 
     if (name[0] == '\0')
@@ -190,9 +207,10 @@ open_to_group(const char *path, const char *name)
         log_error(NULL, "doors: vm_group = \"%s\": no such group", name);
         return false;
     }
-    if (chown(path, (uid_t)-1, gid) == 0 && chmod(path, 0660) == 0)
+    if (lstat(path, &info) == 0 && (info.st_gid == gid || lchown(path, (uid_t)-1, gid) == 0) &&
+        ((info.st_mode & 0777) == VM_MODE || chmod(path, VM_MODE) == 0))
         return true;
-    log_error(NULL, "cannot open unix:%s to group %s: %s", path, name, strerror(errno));
+    log_error(NULL, "cannot open unix:%s to group %s: %s%s", path, name, strerror(errno), sandbox_as());
     return false;
 }
 
@@ -201,8 +219,8 @@ close_door(struct door *door)
 {
     if (door->fd >= 0) {
         close(door->fd);
-        if (door->address.kind == ADDRESS_UNIX)
-            unlink(door->address.path);
+        if (door->address.kind == ADDRESS_UNIX && unlink(door->address.path) != 0 && errno != ENOENT)
+            log_info(NULL, "cannot remove unix:%s: %s%s", door->address.path, strerror(errno), sandbox_as());
     }
     loop_watch_free(door->watch);
     loop_timer_free(door->rest);
@@ -235,12 +253,14 @@ want_door(struct door_list *list, const struct address *address, enum door_kind 
         door->kind = kind;
         door->address = *address;
         LIST_INSERT_HEAD(&list->doors, door, in_list);
-        door->fd = listen_open(address);
+        door->fd = listen_open(address, kind == DOOR_VM && list->conf->doors.vm_group[0] ? VM_MODE : 0600,
+                               list->user, list->patience);
         if (door->fd >= 0)
             door->watch = loop_watch_new(list->loop, door->fd, on_connection, door);
         door->rest = loop_timer_new(list->loop, on_rested, door);
         if (!door->watch || !door->rest) {
-            log_error(NULL, "cannot listen on %s: %s", address_format(address, text), strerror(errno));
+            log_error(NULL, "cannot listen on %s: %s%s", address_format(address, text), strerror(errno),
+                      sandbox_as());
             close_door(door);
             return false;
         }
@@ -274,8 +294,10 @@ want_vm_doors(struct door_list *list, const struct conf *conf, const struct conf
     bool good = true;
 
     snprintf(port, sizeof(port), "%u", conf->doors.port);
-    if (conf->doors.vm_dir[0] && mkdir(conf->doors.vm_dir, 0755) == 0)
+    if (conf->doors.vm_dir[0] && mkdir(conf->doors.vm_dir, 0755) == 0) {
+        sandbox_give(list->user, conf->doors.vm_dir, (gid_t)-1);
         log_info(NULL, "made the directory %s", conf->doors.vm_dir);
+    }
     if (conf->doors.vm_dir[0])
         good = want_path(list, vm->uuid, "%s/%s.sock", conf->doors.vm_dir, vm->uuid_text);
     if (vm->uds_path[0])
@@ -445,9 +467,11 @@ drop_dialled(struct dialled *dialled)
 /* ---- all of them ---- */
 
 void
-door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests)
+door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests,
+               const struct sandbox_user *user)
 {
-    *list = (struct door_list){ .loop = loop, .guests = guests };
+    *list =
+        (struct door_list){ .loop = loop, .guests = guests, .user = user, .patience = LISTEN_PATIENCE_MS };
     LIST_INIT(&list->doors);
     LIST_INIT(&list->dialled);
 }
