@@ -5,10 +5,11 @@ import os
 import pathlib
 import re
 import signal
+import socket
 
 import pytest
 from driver import Driver
-from harness import Program, children, wait_for
+from harness import DEADLINE, Program, children, wait_for
 
 
 def is_alive(pid):
@@ -31,6 +32,7 @@ def test_both_end_when_the_keeper_is_killed(world):
     world.configure({})
     world.start()
     worker = world.worker()
+    os.kill(worker, signal.SIGSTOP)  # one that hangs ends, too
     world.gimuxd.end(signal.SIGKILL)
     wait_for("the end of the worker", lambda: not is_alive(worker))
 
@@ -76,6 +78,32 @@ def test_a_restart_waits_for_one_that_is_ending(world):
         gimuxd.wait_err("waiting for the gimuxd that has it")
         assert children(gimuxd.process.pid) == []
     gimuxd.wait_err("up with")
+
+
+def listener(path):
+    """Somebody who has a socket of the configuration; gimuxd is seen to look whether he lives."""
+    one = socket.socket(socket.AF_UNIX)
+    one.settimeout(DEADLINE)
+    one.bind(str(path))
+    one.listen()
+    return one
+
+
+def test_a_start_waits_for_a_socket_of_one_that_is_ending(world):
+    path = world.configure({})
+    with listener(world.run / "shared.sock") as former:
+        gimuxd = world.track(Program("gimuxd", "-f", "-c", path))
+        former.accept()[0].close()
+    gimuxd.wait_err("up with")
+
+
+def test_sigterm_during_a_start_leaves_nothing(world):
+    path = world.configure({})
+    with listener(world.run / "shared.sock") as former:
+        gimuxd = world.track(Program("gimuxd", "-f", "-c", path))
+        former.accept()[0].close()
+        assert gimuxd.end() == 1
+    assert not (world.run / "pid").exists() and not world.admin.exists()
 
 
 @pytest.mark.parametrize("pid_file", [True, False])
