@@ -39,7 +39,8 @@ $(BUILD)/config.mk: packaging/deps
 
 # ---- generated code ----
 PB := $(BUILD)/gen/proto/gimux.pb-c
-$(PB).c $(PB).h &: proto/gimux.proto
+HANDOVER_PB := $(BUILD)/gen/proto/handover.pb-c
+$(BUILD)/gen/proto/%.pb-c.c $(BUILD)/gen/proto/%.pb-c.h &: proto/%.proto
 	@mkdir -p $(@D)
 	$(call say,PROTOC,$<)protoc-c --c_out=$(BUILD)/gen $<
 
@@ -50,16 +51,16 @@ MUX_SRC    := $(wildcard mux/*.c)
 CLIENT_SRC := $(wildcard client/*.c)
 SIM_SRC    := $(wildcard thinagent-sim/*.c)
 
-$(BUILD)/obj/%.o: %.c $(PB).h $(BUILD)/config.mk
+$(BUILD)/obj/%.o: %.c $(PB).h $(HANDOVER_PB).h $(BUILD)/config.mk
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
-$(PB).o: $(PB).c
+$(PB).o $(HANDOVER_PB).o: %.o: %.c
 	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(OPTIMIZE) $(CSTD) -fPIC $(SANITIZE) -c -o $@ $<
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # Archives: the wire, the daemon without its main, the driver simulator without its main.
 $(BUILD)/libproto.a: $(call objects,$(PROTO_SRC)) $(PB).o
-$(BUILD)/libmux.a: $(call objects,$(filter-out mux/main.c,$(MUX_SRC)))
+$(BUILD)/libmux.a: $(call objects,$(filter-out mux/main.c,$(MUX_SRC))) $(HANDOVER_PB).o
 $(BUILD)/libsim.a: $(call objects,$(filter-out thinagent-sim/main.c,$(SIM_SRC)))
 $(BUILD)/libproto.a $(BUILD)/libmux.a $(BUILD)/libsim.a:
 	@rm -f $@
@@ -148,7 +149,7 @@ fuzz: $(FUZZ) ## each fuzz target for FUZZ_SECONDS (60) from its seed corpus
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
 H_FILES := $(wildcard */*.h tests/*/*.h)
 .PHONY: lint
-lint: $(PB).h | lint-deps ## clang-format, which file may include what, cppcheck, clang-tidy
+lint: $(PB).h $(HANDOVER_PB).h | lint-deps ## clang-format, which file may include what, cppcheck, clang-tidy
 	@tests/lint/run $(BUILD) $(C_FILES) -- $(H_FILES)
 
 $(BUILD)/compile_commands.json: Makefile $(C_FILES)

@@ -22,6 +22,7 @@ struct admin {
     struct evhttp *http;
     struct address address;
     struct admin_view view;
+    struct evconnlistener *listener;
     int fd;
 };
 
@@ -317,7 +318,8 @@ serve(struct admin *admin, struct loop *loop, int fd)
     bound = admin->http ? evhttp_accept_socket_with_handle(admin->http, fd) : NULL;
     if (!bound)
         return false;
-    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
+    admin->listener = evhttp_bound_socket_get_listener(bound);
+    evconnlistener_set_error_cb(admin->listener, on_accept_error);
     return true;
 }
 
@@ -343,6 +345,15 @@ admin_new(struct loop *loop, const struct address *address, int fd, const struct
     evhttp_set_cb(admin->http, "/metrics", on_metrics, admin);
     evhttp_set_cb(admin->http, "/v1/status", on_status, admin);
     return admin;
+}
+
+void
+admin_freeze(struct admin *admin, bool frozen)
+{
+    if (frozen)
+        evconnlistener_disable(admin->listener);
+    else
+        evconnlistener_enable(admin->listener);
 }
 
 int

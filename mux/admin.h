@@ -27,6 +27,9 @@ struct admin *admin_new(struct loop *loop, const struct address *address, int fd
 /* The socket. */
 int admin_fd(const struct admin *admin);
 
+/* Lets nobody in for a while: who comes, waits in the kernel. */
+void admin_freeze(struct admin *admin, bool frozen);
+
 /* Closes it and removes it from the file system. NULL is fine. */
 void admin_free(struct admin *admin);
 

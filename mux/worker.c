@@ -21,6 +21,7 @@
 #include "mux/sandbox.h"
 #include "mux/stats.h"
 #include "mux/svm.h"
+#include "mux/upgrade.h"
 
 #define DRAIN_STEP_MS 20
 
@@ -33,11 +34,13 @@ struct worker {
     struct svm_list svms;
     struct door_list doors;
     struct admin *admin;
+    bool admin_is_former; /* its socket is of the worker that this one relieves */
     struct loop_timer *drain;
     uint64_t drain_until; /* loop_now; 0: not draining */
     int control;          /* to the keeper */
     struct loop_watch *control_watch;
     pid_t keeper;
+    struct upgrade upgrade;
 };
 
 /* ---- reload ---- */
@@ -70,6 +73,7 @@ on_reload(void *arg)
     struct conf *conf = load_logged(worker->conf->path);
     struct conf *old = worker->conf;
 
+    upgrade_abort(&worker->upgrade, "SIGHUP");
     if (worker->drain_until)
         log_warning(NULL, "reload: not while ending");
     if (!conf || worker->drain_until || !svm_list_set_conf(&worker->svms, conf)) {
@@ -130,6 +134,7 @@ on_terminate(void *arg)
 
     if (worker->drain_until)
         return;
+    upgrade_abort(&worker->upgrade, "it is to end");
     log_info(NULL, "ending: waiting at most %u ms for SVMs", worker->conf->drain);
     worker->drain_until = loop_now() + worker->conf->drain;
     door_list_close(&worker->doors);
@@ -170,7 +175,11 @@ on_keeper(void *arg, unsigned events)
     int word = keeper_receive(worker->control, &fd);
 
     (void)events;
-    if (fd >= 0)
+    if (word == KEEPER_HAND_OVER && fd >= 0 && worker->drain_until)
+        upgrade_refuse(fd, "gimuxd is ending");
+    else if (word == KEEPER_HAND_OVER && fd >= 0)
+        upgrade_begin(&worker->upgrade, fd);
+    else if (fd >= 0)
         close(fd);
     if (word < 0) { /* where nobody kills us for it */
         log_error(NULL, "the keeper is gone");
@@ -187,11 +196,17 @@ start_loop(struct worker *worker)
     route_init(&worker->route, worker->loop, worker->conf, &guest_route_ops);
     svm_list_init(&worker->svms, worker->loop, &worker->route, worker->conf);
     door_list_init(&worker->doors, worker->loop, &worker->guests, &worker->user);
+    worker->upgrade = (struct upgrade){ .loop = worker->loop,
+                                        .route = &worker->route,
+                                        .guests = &worker->guests,
+                                        .doors = &worker->doors,
+                                        .svms = &worker->svms,
+                                        .admin = &worker->admin };
     signal(SIGPIPE, SIG_IGN);
     signal(SIGUSR2, SIG_IGN); /* is for the keeper, but may be sent to all */
     worker->drain = loop_timer_new(worker->loop, on_drain, worker);
     worker->control_watch = loop_watch_new(worker->loop, worker->control, on_keeper, worker);
-    if (!worker->drain || !worker->control_watch ||
+    if (!worker->drain || !worker->control_watch || !upgrade_init(&worker->upgrade) ||
         !guest_list_init(&worker->guests, worker->loop, &worker->route, worker->conf) ||
         !loop_signal(worker->loop, SIGTERM, on_terminate, worker) ||
         !loop_signal(worker->loop, SIGINT, on_terminate, worker) ||
@@ -206,9 +221,12 @@ open_admin(struct worker *worker)
 {
     struct admin_view view = { &worker->route, &worker->svms, &worker->guests };
     const struct address *address = &worker->conf->admin;
-    int fd = listen_open(address, 0600, &worker->user, LISTEN_PATIENCE_MS);
+    int fd = door_list_take(&worker->doors, address);
     char text[ADDRESS_TEXT_MAX];
 
+    worker->admin_is_former = fd >= 0;
+    if (fd < 0)
+        fd = listen_open(address, 0600, &worker->user, LISTEN_PATIENCE_MS);
     worker->admin = fd >= 0 ? admin_new(worker->loop, address, fd, &view) : NULL;
     if (!worker->admin)
         log_error(NULL, "admin: cannot listen on %s: %s%s", address_format(address, text), strerror(errno),
@@ -216,34 +234,48 @@ open_admin(struct worker *worker)
     return worker->admin;
 }
 
-/* What is opened as who started us is opened first; then what can be opened again when the configuration is,
- * as the user who will do that. */
+/* What is opened as who started us. */
 static bool
-start(struct worker *worker)
+open_doors(struct worker *worker, int takeover)
 {
-    if (!start_loop(worker) || !tie_to_keeper(worker) ||
-        !sandbox_find_user(worker->conf->user, &worker->user))
-        return false;
     raise_file_limit(worker->conf);
+    if (takeover >= 0 && !upgrade_take(&worker->upgrade, takeover))
+        return false;
     if (!door_list_set_conf(&worker->doors, worker->conf))
         return false;
     worker->doors.patience = 0;
-    if (!open_admin(worker) || !sandbox_become(&worker->user) || !tie_to_keeper(worker))
-        return false;
+    return open_admin(worker);
+}
+
+/* What is opened again when the configuration is, as the user who will do that. */
+static bool
+open_files(struct worker *worker)
+{
     if (access(worker->conf->path, R_OK) != 0)
         log_warning(NULL, "%s: %s%s: SIGHUP will change nothing", worker->conf->path, strerror(errno),
                     sandbox_as());
     if (!svm_list_set_conf(&worker->svms, worker->conf)) {
         if (sandbox_as()[0])
-            log_error(NULL, "certificates and keys could not be read%s", sandbox_as());
+            log_error(NULL, "certificates and keys were read%s", sandbox_as());
         return false;
     }
     route_set_conf(&worker->route, worker->conf);
+    return true;
+}
+
+static bool
+start(struct worker *worker, int takeover)
+{
+    if (!start_loop(worker) || !tie_to_keeper(worker) ||
+        !sandbox_find_user(worker->conf->user, &worker->user) || !open_doors(worker, takeover) ||
+        !sandbox_become(&worker->user) || !tie_to_keeper(worker) || !open_files(worker) ||
+        (takeover >= 0 && !upgrade_import(&worker->upgrade)))
+        return false;
     if (worker->conf->sandbox)
         sandbox_filter();
     else
         log_info(NULL, "no filter of system calls: sandbox = false");
-    return true;
+    return takeover < 0 || upgrade_finish(&worker->upgrade);
 }
 
 static void
@@ -258,9 +290,19 @@ stop(struct worker *worker)
     loop_flush(worker->loop);
     guest_list_fini(&worker->guests);
     route_fini(&worker->route);
+    upgrade_fini(&worker->upgrade);
     loop_timer_free(worker->drain);
     loop_watch_free(worker->control_watch);
     loop_free(worker->loop);
+}
+
+/* The one that was to be relieved goes on: nothing of it is touched. */
+static void __attribute__((noreturn)) abandon(struct worker *worker)
+{
+    if (worker->admin && !worker->admin_is_former)
+        unlink(worker->conf->admin.path);
+    door_list_abandon(&worker->doors);
+    _exit(1);
 }
 
 static void
@@ -284,8 +326,11 @@ worker_run(struct conf *conf, int control, int takeover, bool foreground)
 
     fcntl(control, F_SETFD, FD_CLOEXEC);
     log_setup(conf->syslog != 0, conf->log_level);
-    (void)takeover;
-    started = start(&worker);
+    if (takeover >= 0)
+        fcntl(takeover, F_SETFD, FD_CLOEXEC);
+    started = start(&worker, takeover);
+    if (!started && takeover >= 0)
+        abandon(&worker);
     if (started) {
         log_info(NULL, "gimuxd %s: up with %u solutions, %u VM sections; memory bound %llu bytes",
                  GIMUX_VERSION, conf->solution_count, conf->vm_count,
