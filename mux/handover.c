@@ -341,7 +341,10 @@ handover_take(int socket, struct handover_files *files, unsigned wait_ms, char *
     if (len > 0 && packet.text[0] == HANDOVER_NOT)
         snprintf(why, cap, "%s", packet.text + 1);
     else if (len != sizeof(packet.head) || packet.head.word != HANDOVER_DATA || packet.head.files > FILES_MAX)
-        snprintf(why, cap, "%s", len < 0 ? strerror(errno) : "the old gimuxd has let go");
+        snprintf(why, cap, "%s",
+                 len < 0    ? strerror(errno)
+                 : len == 0 ? "the old gimuxd has let go"
+                            : "what came is no handover");
     else if (!take_files(socket, files, packet.head.files, wait_ms))
         snprintf(why, cap, "descriptors are missing: %zu came of %u", files->count, packet.head.files);
     else if (!(message = read_message(first.count == 1 ? first.fds[0] : -1)))

@@ -104,6 +104,7 @@ def test_counters_do_not_jump_back(world):
                                                                  c["delivered"], c["filtered"], c["gapped"])
                     for vm in status["vms"] for s in vm["streams"] for c in s["cursors"]}
         assert counts(now) == counts(status)
+        assert [vm["connected"] for vm in now["vms"]] == [True]
         driver.events(50).expect_ack(150)
     assert world.gimuxd.end() == 0
     stream = muted.streams()[(driver.vm, "linux")]
@@ -355,6 +356,18 @@ def test_a_door_that_cannot_be_opened(world):
     for door in (f"unix:{first}", world.shared):
         with Driver(door, vm=VM if "vms" in door else None) as driver:
             driver.say_hello()
+
+
+def test_certificates_that_cannot_be_read(world):
+    """That is found after all doors are open; the admin door, like the others, is still the old one's."""
+    world.configure({})
+    start(world)
+    world.configure({"av": {"address": "tls:127.0.0.1:1", **{f: world.run / "none.pem" for f in ("cert", "key", "ca")}}})
+    assert upgrade(world) == "failed"
+    world.gimuxd.wait_err("error solution=av .*none.pem")
+    assert world.metrics()["gimux_upgrade_failures_total"] == 1
+    with Driver(world.shared) as driver:
+        driver.say_hello()
 
 
 def test_what_is_in_memory_alone_is_not_given_up(world):
