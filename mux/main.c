@@ -55,6 +55,7 @@ parse_options(int argc, char **argv, struct options *options)
         { "worker", required_argument, NULL, WORKER }, /* the keeper's */
         { NULL, 0, NULL, 0 },
     };
+    char *end;
     int option;
 
     *options = (struct options){ .conf = DEFAULT_CONF, .control = -1, .takeover = -1 };
@@ -67,8 +68,9 @@ parse_options(int argc, char **argv, struct options *options)
             options->foreground = true;
             break;
         case WORKER:
-            if (sscanf(optarg, "%d,%d", &options->control, &options->takeover) < 1)
-                return false;
+            options->control = (int)strtol(optarg, &end, 10);
+            if (*end == ',')
+                options->takeover = (int)strtol(end + 1, NULL, 10);
             break;
         case CHECK:
             options->check = true;
