@@ -524,9 +524,11 @@ guest_list_resume(struct guest_list *list)
     struct guest *guest;
 
     list->ending = false;
-    LIST_FOREACH (guest, &list->guests, in_list)
+    LIST_FOREACH (guest, &list->guests, in_list) {
+        guest->heard = loop_now(); /* who is paused cannot be heard */
         if (!guest->stream || !guest->stream->vm->paused)
             conn_resume(guest->conn);
+    }
     loop_timer_start(list->heartbeat, list->conf->heartbeat / 2);
 }
 

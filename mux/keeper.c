@@ -461,13 +461,13 @@ become_daemon(struct keeper *keeper)
 }
 
 static bool
-prepare(struct keeper *keeper)
+prepare(struct keeper *keeper, const char *program)
 {
     static const int waited_for[] = { SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR2 };
-    ssize_t len = readlink("/proc/self/exe", keeper->program, sizeof(keeper->program) - 1);
 
-    if (len <= 0) {
-        log_error(NULL, "cannot tell which program this is: /proc/self/exe: %s", strerror(errno));
+    if (readlink("/proc/self/exe", keeper->program, sizeof(keeper->program) - 1) <= 0 &&
+        !realpath(program, keeper->program)) { /* where there is no /proc */
+        log_error(NULL, "cannot tell which program this is: %s: %s", program, strerror(errno));
         return false;
     }
     if (!keeper->foreground && !become_daemon(keeper)) {
@@ -490,12 +490,12 @@ prepare(struct keeper *keeper)
 }
 
 int
-keeper_run(const struct conf *conf, bool foreground)
+keeper_run(const struct conf *conf, const char *program, bool foreground)
 {
     struct keeper keeper = { .conf = conf, .foreground = foreground, .ready = -1, .lock = -1 };
 
     keeper.worker.control = keeper.next.control = -1;
-    if (!prepare(&keeper))
+    if (!prepare(&keeper, program))
         return 1;
     if (conf->pid_file[0]) {
         keeper.lock = pidfile_lock(conf->pid_file, FORMER_MS);

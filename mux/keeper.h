@@ -7,10 +7,10 @@
 
 #include "mux/conf.h"
 
-/* Runs a worker with this configuration, whose path is absolute, until it ends. Not in the foreground: the
- * caller's process ends as soon as the worker is up, and a child goes on. Returns the exit status: the
- * worker's, or 1. */
-int keeper_run(const struct conf *conf, bool foreground);
+/* Runs a worker with this configuration, whose path is absolute, until it ends. `program` is how this one was
+ * called. Not in the foreground: the caller's process ends as soon as the worker is up, and a child goes on.
+ * Returns the exit status: the worker's, or 1. */
+int keeper_run(const struct conf *conf, const char *program, bool foreground);
 
 /* What keeper and worker tell each other: a keeper may be older than its worker, so this stays as it is.
  *

@@ -135,7 +135,7 @@ main(int argc, char **argv)
     }
     if (options.control >= 0)
         return worker_run(conf, options.control, options.takeover, options.foreground);
-    status = keeper_run(conf, options.foreground);
+    status = keeper_run(conf, argv[0], options.foreground);
     conf_free(conf);
     return status;
 }

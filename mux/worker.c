@@ -160,11 +160,13 @@ raise_file_limit(const struct conf *conf)
         log_warning(NULL, "cannot have %llu descriptors: %s", (unsigned long long)wanted, strerror(errno));
 }
 
-/* Everything ends with the keeper, however that ends. */
+/* Everything ends with the keeper, however that ends. Where the kernel cannot see to that, on_keeper does. */
 static bool
 tie_to_keeper(const struct worker *worker)
 {
-    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == worker->keeper;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        log_debug(NULL, "the kernel does not tie us to the keeper: %s", strerror(errno));
+    return getppid() == worker->keeper;
 }
 
 static void
