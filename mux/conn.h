@@ -43,11 +43,12 @@ struct conn_limits {
 struct conn *conn_new(struct loop *loop, int fd, const struct conn_limits *limits, const struct conn_ops *ops,
                       void *arg);
 
-/* Begins to connect to an address. `context` NULL: no TLS; else the peer's certificate must bear `name`. NULL
- * with why set if even the attempt is impossible; later failures come as closed. */
+/* Begins to connect to an address. `context` NULL: no TLS; else `peer` is what the peer's certificate must
+ * bear. NULL with why set if even the attempt is impossible; later failures come as closed. */
 struct conn *conn_dial(struct loop *loop, const struct sockaddr_storage *address, socklen_t len,
-                       struct tls_context *context, const char *name, const struct conn_limits *limits,
-                       const struct conn_ops *ops, void *arg, const char **why);
+                       struct tls_context *context, const struct tls_peer *peer,
+                       const struct conn_limits *limits, const struct conn_ops *ops, void *arg,
+                       const char **why);
 
 /* Gives the connection another owner: callbacks go to it from now on, beginning with data for what is
  * unconsumed. */
@@ -89,6 +90,9 @@ bool conn_export(const struct conn *conn, struct conn_rest *rest);
 /* Gives a connection that was just made what its former owner had; data comes at the end of the turn. False
  * if that is more than the limits allow, or memory is out. */
 bool conn_import(struct conn *conn, const struct conn_rest *rest);
+
+/* Its TLS; NULL: none, or it is closed. */
+const struct tls *conn_tls(const struct conn *conn);
 
 /* Memory held for bytes in and out. */
 size_t conn_memory(const struct conn *conn);

@@ -3,9 +3,9 @@
  *            HELLO accepted            nothing for conf->silence
  *   GREETING ---------------> ACTIVE <------------------------> SILENT   (reported lost, and back)
  *      |                        |                                  |
- *      +---- REJECT ------------+-------- guest_disconnect(reason) ------+----> CLOSED
+ *      +---- REJECT ------------+-------- disconnect(reason) ------+----> CLOSED
  *
- * Every end goes through disconnect. The session lives until its connection says that it is closed. */
+ * Every end goes through guest_disconnect. The session lives until its connection says that it is closed. */
 #include "mux/guest.h"
 
 #include <assert.h>
@@ -190,7 +190,7 @@ guest_accepted(void *arg)
         return;
     guest->acked = guest->stream->log.accepted;
     record.body.ack.sequence = guest->acked;
-    record.body.ack.level = GR_LEVEL_DELIVERED;
+    record.body.ack.level = route_level(guest->list->route, guest->stream);
     send_record(guest, &record);
 }
 
@@ -335,6 +335,16 @@ heard(struct guest *guest)
     }
 }
 
+/* Also what is no event costs time: duplicates, PINGs, HELLOs. */
+static void
+count_record(struct guest *guest, const struct gr_record *record)
+{
+    if (!guest->stream)
+        return;
+    guest->stream->vm->traffic.records++;
+    guest->stream->vm->traffic.bytes += record->size;
+}
+
 static size_t
 on_data(void *arg, const uint8_t *buf, size_t len)
 {
@@ -367,6 +377,7 @@ on_data(void *arg, const uint8_t *buf, size_t len)
             break; /* paused: it comes again */
         }
         used += record.size;
+        count_record(guest, &record);
         if (guest->state != GUEST_CLOSED && guest->stream && guest->stream->vm->paused)
             break;
     }

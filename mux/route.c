@@ -6,20 +6,9 @@
  * (route_ack); what thereby every sink has settled is stream->log.accepted, and at the end of the turn the
  * guests are told, once each.
  *
- * Who may read on. A VM is full when its log has reached limits.vm_log, or all logs together limits.memory.
- * The guests of a full VM are paused, and resumed when a quarter of the limit is free again, or nothing holds
- * them back. So a sink with policy pause reaches back to the guest's own sockets, for the VMs that are full
- * and no others.
- *
- * A sink with policy drop does not. At the end of the turn, when every sink was sent what it takes, the sink
- * with policy drop that is the furthest behind in a VM that is strained (full, or a driver has half its
- * window unacknowledged) gives up what it was not sent (vmlog_skip). But only if no sink with policy pause is
- * as far behind: then it would lose events, and free nothing. When memory is full, the VMs with the longest
- * logs are relieved so, whoever was reading.
- *
  * Invariants: a VM is in the list `paused` exactly while vm->paused; a record is consumed from a guest's
  * connection only when route_publish has returned true; per VM, every sink in a slot has joined its log. */
-#include "mux/route.h"
+#include "mux/route_inner.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -30,6 +19,7 @@
 
 #include "mux/conn.h"
 #include "mux/log.h"
+#include "mux/recover.h"
 #include "mux/stats.h"
 #include "proto/delimited.h"
 
@@ -45,6 +35,8 @@ static void
 set_limits(struct route *route)
 {
     route->pool.limit = route->conf->limits.memory;
+    if (route->store) /* the rest is for what is read back */
+        route->pool.limit -= route->conf->solution_count * store_load_share(route->conf);
     route->pool.own = (size_t)route->conf->limits.vms * VMLOG_SMALL_CHUNK;
     route->table.limit = route->conf->limits.vms;
 }
@@ -58,7 +50,7 @@ route_memory_bound(const struct conf *conf)
     uint64_t vm = VMLOG_SMALL_CHUNK + sizeof(struct vm) + VM_STREAMS_MAX * sizeof(struct stream);
 
     return conf->limits.memory + conf->limits.connections * guest + conf->limits.vms * vm +
-           CONF_SOLUTIONS_MAX * solution;
+           CONF_SOLUTIONS_MAX * solution + store_memory_bound(conf);
 }
 
 void
@@ -82,14 +74,17 @@ void
 route_fini(struct route *route)
 {
     loop_cancel(route->loop, &route->task);
+    if (route->store)
+        route->table.forgets = store_leave;
     vm_table_fini(&route->table);
+    store_free(route->store);
     normalized_free(route->event);
 }
 
 /* ---- the end of the turn ---- */
 
-static void
-mark(void *arg, struct vm *vm)
+void
+route_mark(void *arg, struct vm *vm)
 {
     struct route *route = arg;
 
@@ -100,85 +95,11 @@ mark(void *arg, struct vm *vm)
     loop_defer(route->loop, &route->task);
 }
 
-static void
-wake(struct route *route, struct sink *sink)
+void
+route_wake(struct route *route, struct sink *sink)
 {
     sink->awake = true;
     loop_defer(route->loop, &route->task);
-}
-
-static bool
-is_pool_full(const struct route *route)
-{
-    return route->pool.used + VMLOG_LARGE_CHUNK > route->pool.limit;
-}
-
-static bool
-is_full(const struct route *route, const struct vm *vm)
-{
-    return vm->log.bytes >= route->conf->limits.vm_log || is_pool_full(route);
-}
-
-static bool
-pool_has_room_again(const struct route *route)
-{
-    return route->pool.used + VMLOG_LARGE_CHUNK <= route->pool.limit / 8 * 7;
-}
-
-/* There is memory for what this VM waits with. */
-static bool
-has_memory_again(const struct route *route, const struct vm *vm)
-{
-    return pool_has_room_again(route) && route->pool.used + vm->refused <= route->pool.limit;
-}
-
-/* What sinks with policy drop have in flight may be more than three quarters of a small log; nobody waits for
- * it. */
-static bool
-has_room_again(const struct route *route, const struct vm *vm)
-{
-    bool settled = vm->log.accept.number == vm->log.next_number && !is_full(route, vm);
-
-    return (settled || vm->log.bytes <= route->conf->limits.vm_log / 4 * 3) && has_memory_again(route, vm);
-}
-
-static void
-pause_vm(struct route *route, struct vm *vm)
-{
-    struct stream *stream;
-
-    if (vm->paused)
-        return;
-    vm->paused = true;
-    stats.guest_pauses_total++;
-    mark(route, vm);
-    LIST_INSERT_HEAD(&route->paused, vm, in_paused);
-    log_debug(&(struct log_who){ .vm = vm->uuid_text }, "paused: its log holds %zu bytes", vm->log.bytes);
-    LIST_FOREACH (stream, &vm->streams, of_vm)
-        if (stream->guest)
-            route->guest_ops.pause(stream->guest);
-}
-
-static void
-resume_vms(struct route *route)
-{
-    struct vm *vm;
-    struct vm *next;
-    struct stream *stream;
-
-    for (vm = LIST_FIRST(&route->paused); vm; vm = next) {
-        next = LIST_NEXT(vm, in_paused);
-        if (!has_room_again(route, vm))
-            continue;
-        vm->paused = false;
-        vm->refused = 0;
-        LIST_REMOVE(vm, in_paused);
-        log_debug(&(struct log_who){ .vm = vm->uuid_text }, "resumed: its log holds %zu bytes",
-                  vm->log.bytes);
-        LIST_FOREACH (stream, &vm->streams, of_vm)
-            if (stream->guest)
-                route->guest_ops.resume(stream->guest);
-    }
 }
 
 static void
@@ -190,6 +111,8 @@ tell_accepted(struct route *route)
     while ((vm = LIST_FIRST(&route->dirty))) {
         LIST_REMOVE(vm, in_dirty);
         vm->dirty = false;
+        if (route->store)
+            store_touch(route->store, vm);
         LIST_FOREACH (stream, &vm->streams, of_vm) {
             if (!stream->log.moved)
                 continue;
@@ -200,92 +123,18 @@ tell_accepted(struct route *route)
     }
 }
 
-/* ---- giving up ---- */
-
-/* The sink that may give up something in this VM's log, and thereby free something: or NULL. */
-static struct sink *
-furthest_behind(const struct route *route, const struct vm *vm)
+/* Sinks for which more may be loaded from files again. */
+static void
+feed_sinks(struct route *route)
 {
-    struct sink *found = NULL;
-    uint64_t least = vm->log.next_number;
-
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
-        uint64_t at = vm->log.cursors[slot].accept_number;
 
-        if (!sink)
+        if (!sink || !sink->starving || !sink->up ||
+            route->pool.loaded[slot] > store_load_share(route->conf) / 2)
             continue;
-        if (at < least) {
-            least = at;
-            found = sink;
-        }
-        if (at == least && sink->conf->policy == CONF_POLICY_PAUSE)
-            found = NULL;
-    }
-    return found;
-}
-
-static void
-give_up(struct route *route, struct vm *vm, struct sink *sink)
-{
-    uint64_t skipped = vmlog_skip(&vm->log, sink->slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW);
-
-    mark(route, vm);
-    if (skipped == 0)
-        return;
-    sink->skips++;
-    log_info((&(struct log_who){ .vm = vm->uuid_text, .solution = sink->conf->name }),
-             "fell behind: %llu events become a gap", (unsigned long long)skipped);
-    sink_activate(sink, vm);
-    wake(route, sink);
-}
-
-static bool
-is_strained(const struct route *route, const struct vm *vm)
-{
-    const struct stream *stream;
-
-    if (is_full(route, vm) || (vm->paused && !has_room_again(route, vm)))
-        return true;
-    LIST_FOREACH (stream, &vm->streams, of_vm)
-        if (stream->log.unaccepted_bytes >= route->conf->limits.vm_window / 2)
-            return true;
-    return false;
-}
-
-static void
-relieve(struct route *route, struct vm *vm)
-{
-    struct sink *sink;
-
-    while (is_strained(route, vm) && (sink = furthest_behind(route, vm)))
-        give_up(route, vm, sink);
-}
-
-static bool
-waits_for_memory(const struct route *route)
-{
-    const struct vm *vm;
-
-    LIST_FOREACH (vm, &route->paused, in_paused)
-        if (!has_memory_again(route, vm))
-            return true;
-    return false;
-}
-
-/* Other VMs than those that wait for memory may hold it. */
-static void
-relieve_longest(struct route *route)
-{
-    while (waits_for_memory(route)) {
-        struct vm *longest = NULL;
-
-        for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
-            if ((!longest || vm->log.bytes > longest->log.bytes) && furthest_behind(route, vm))
-                longest = vm;
-        if (!longest)
-            return;
-        give_up(route, longest, furthest_behind(route, longest));
+        sink_feed(sink, &route->table);
+        route_wake(route, sink);
     }
 }
 
@@ -293,7 +142,6 @@ static void
 end_of_turn(void *arg)
 {
     struct route *route = arg;
-    struct vm *vm;
 
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
@@ -304,13 +152,12 @@ end_of_turn(void *arg)
         if (sink->up)
             sink->ops.wake(sink->arg);
     }
-    LIST_FOREACH (vm, &route->paused, in_paused)
-        relieve(route, vm);
-    LIST_FOREACH (vm, &route->dirty, in_dirty)
-        relieve(route, vm);
-    relieve_longest(route);
+    route_relieve(route);
+    feed_sinks(route);
     tell_accepted(route);
-    resume_vms(route);
+    route_resume_vms(route);
+    if (route->store)
+        store_flush(route->store);
 }
 
 /* ---- into the log ---- */
@@ -318,8 +165,8 @@ end_of_turn(void *arg)
 static void
 after_append(struct route *route, struct vm *vm)
 {
-    if (is_full(route, vm))
-        pause_vm(route, vm);
+    if (route_is_full(route, vm))
+        route_pause_vm(route, vm);
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
 
@@ -327,9 +174,9 @@ after_append(struct route *route, struct vm *vm)
             continue;
         sink_activate(sink, vm);
         if (!sink->awake)
-            wake(route, sink);
+            route_wake(route, sink);
     }
-    mark(route, vm);
+    route_mark(route, vm);
 }
 
 /* Packs the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
@@ -381,7 +228,7 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
         key = normalized_path(route->event, &key_len);
     }
     if (!append(vm, normalized_frame(route->event), &entry, key, key_len, false)) {
-        pause_vm(route, vm);
+        route_pause_vm(route, vm);
         return false;
     }
     if (entry.cls == CLASS_POWER) {
@@ -413,7 +260,7 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
     frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
     frame.gap = &gap;
     if (!append(stream->vm, &frame, &entry, NULL, 0, false)) {
-        pause_vm(route, stream->vm);
+        route_pause_vm(route, stream->vm);
         return false;
     }
     stream->vm->events += entry.count;
@@ -438,8 +285,10 @@ add_stream(struct route *route, struct vm *vm, uint16_t driver, const uint8_t bo
     return stream;
 }
 
+static void set_durability(struct route *route, struct vm *vm);
+
 static struct vm *
-add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
+find_or_add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
 {
     struct vm *vm = vm_find(&route->table, uuid);
 
@@ -451,6 +300,18 @@ add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
         if (route->sinks[slot])
             vmlog_join(&vm->log, slot);
+    set_durability(route, vm);
+    return vm;
+}
+
+/* The VM with its stream of gimuxd's own events. */
+static struct vm *
+add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
+{
+    struct vm *vm = find_or_add_vm(route, uuid);
+
+    if (!vm || vm->own)
+        return vm;
     vm->own = add_stream(route, vm, VM_DRIVER_GIMUXD, route->own_boot, 1);
     if (vm->own)
         snprintf(vm->own->build, sizeof(vm->own->build), "gimuxd " GIMUX_VERSION);
@@ -621,6 +482,97 @@ route_is_settled(const struct route *route)
     return true;
 }
 
+/* ---- files ---- */
+
+static const char *
+solution_name(void *arg, unsigned sink)
+{
+    const struct route *route = arg;
+
+    return route->sinks[sink] ? route->sinks[sink]->conf->name : NULL;
+}
+
+/* More of the VM's log is in files, or in memory again. */
+static void
+on_stored(void *arg, struct vm *vm)
+{
+    struct route *route = arg;
+
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+        if (!route->sinks[slot] || !route->sinks[slot]->up)
+            continue;
+        sink_activate(route->sinks[slot], vm);
+        route_wake(route, route->sinks[slot]);
+    }
+    route_mark(route, vm);
+}
+
+static bool
+load_stub(void *arg, struct vm *vm, struct vmlog_chunk *stub, unsigned slot)
+{
+    struct route *route = arg;
+
+    return route->store && store_load(route->store, vm, stub, slot);
+}
+
+bool
+route_recover(struct route *route)
+{
+    static const struct store_ops ops = { .solution = solution_name, .moved = on_stored };
+    char why[STORE_WHY_MAX];
+
+    if (route->conf->storage.dir[0] == '\0')
+        return true;
+    route->store = store_new(route->loop, route->conf, &route->pool, &ops, route, why);
+    if (!route->store) {
+        log_error(NULL, "%s", why);
+        return false;
+    }
+    route->table.forgets = store_forget;
+    route->recovering = true;
+    set_limits(route);
+    return recover_logs(route->store, &route->table);
+}
+
+static void
+set_durability(struct route *route, struct vm *vm)
+{
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
+        if (route->sinks[slot])
+            vmlog_set_durability(&vm->log, slot,
+                                 route->sinks[slot]->conf->durability == CONF_DELIVERED ? VMLOG_DELIVERED
+                                                                                        : VMLOG_RECORDED);
+    vmlog_set_backed(&vm->log, route->store && store_is_needed(route->conf));
+    route_mark(route, vm);
+}
+
+void
+route_recovered(struct route *route)
+{
+    route->recovering = false;
+    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
+        vm_clear_saved(vm);
+        set_durability(route, vm);
+    }
+}
+
+void
+route_finish(struct route *route)
+{
+    if (!route->store)
+        return;
+    store_finish(route->store);
+    store_freeze(route->store, true);
+}
+
+enum gr_level
+route_level(const struct route *route, const struct stream *stream)
+{
+    if (vmlog_is_delivered(&stream->vm->log, &stream->log))
+        return GR_LEVEL_DELIVERED;
+    return store_syncs(route->store) ? GR_LEVEL_DISK : GR_LEVEL_PROCESS;
+}
+
 /* ---- sinks ---- */
 
 static void
@@ -654,27 +606,61 @@ set_windows(struct route *route)
                 route->sinks[slot]->conf->window ? route->sinks[slot]->conf->window : share;
 }
 
+static const struct vm_saved *
+find_saved(const struct vm *vm, const struct stream *stream, const char *solution)
+{
+    const struct vm_saved *saved = vm->saved;
+
+    while (saved && ((stream && saved->stream != stream) || strcmp(saved->solution, solution) != 0))
+        saved = saved->next;
+    return saved;
+}
+
+/* The sink takes part in the VM's log: from where its solution was, if that is in files, or from now on. */
+static void
+join(const struct sink *sink, struct vm *vm)
+{
+    bool known = find_saved(vm, NULL, sink->conf->name) != NULL;
+    struct stream *stream;
+
+    LIST_FOREACH (stream, &vm->streams, of_vm) {
+        const struct vm_saved *saved = find_saved(vm, stream, sink->conf->name);
+        struct vmlog_saved none = { .settled = stream->start - 1 };
+
+        if (known)
+            vmlog_join_stream_saved(&stream->log, sink->slot, saved ? &saved->at : &none);
+        else
+            vmlog_join_stream(&stream->log, sink->slot);
+    }
+    if (!known) {
+        vmlog_join(&vm->log, sink->slot);
+        return;
+    }
+    vmlog_join_saved(&vm->log, sink->slot);
+    LIST_FOREACH (stream, &vm->streams, of_vm)
+        vmlog_gap_saved(&vm->log, sink->slot, &stream->log, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
+}
+
 bool
 route_add_sink(struct route *route, struct sink *sink, const struct conf_solution *conf,
                const struct sink_ops *ops, void *arg)
 {
     unsigned slot = 0;
-    struct vm *vm;
-    struct stream *stream;
 
     while (slot < VMLOG_SINKS && route->sinks[slot])
         slot++;
     if (slot == VMLOG_SINKS)
         return false;
     sink_init(sink, slot, conf, ops, arg);
-    sink->moved = mark;
+    sink->moved = route_mark;
+    sink->load = load_stub;
     sink->route = route;
     route->sinks[slot] = sink;
     memset(&route->table.forgotten[slot], 0, sizeof(route->table.forgotten[slot]));
-    for (vm = route->table.vms; vm; vm = vm->hh.next) {
-        vmlog_join(&vm->log, slot);
-        LIST_FOREACH (stream, &vm->streams, of_vm)
-            vmlog_join_stream(&stream->log, slot);
+    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
+        join(sink, vm);
+        if (!route->recovering)
+            set_durability(route, vm);
     }
     set_windows(route);
     tell_interest(route);
@@ -689,7 +675,7 @@ route_remove_sink(struct route *route, struct sink *sink)
     for (vm = route->table.vms; vm; vm = vm->hh.next) {
         sink_deactivate(sink, vm);
         vmlog_leave(&vm->log, sink->slot);
-        mark(route, vm);
+        route_mark(route, vm);
     }
     route->sinks[sink->slot] = NULL;
     sink_fini(sink);
@@ -700,6 +686,10 @@ void
 route_set_conf(struct route *route, const struct conf *conf)
 {
     route->conf = conf;
+    if (route->store)
+        store_set_conf(route->store, conf);
+    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
+        set_durability(route, vm);
     set_limits(route);
     set_windows(route);
     tell_interest(route);
@@ -712,7 +702,7 @@ route_sink_up(struct route *route, struct sink *sink, Gimux__V1__SvmHello *hello
     const char *why = sink_up(sink, &route->table, hello);
 
     if (!why)
-        wake(route, sink);
+        route_wake(route, sink);
     return why;
 }
 
@@ -727,7 +717,7 @@ route_ack(struct route *route, struct sink *sink, uint32_t stream, uint64_t sequ
 {
     if (!sink_ack(sink, &route->table, stream, sequence))
         return false;
-    wake(route, sink);
+    route_wake(route, sink);
     return true;
 }
 

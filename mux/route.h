@@ -10,6 +10,7 @@
 #include "mux/loop.h"
 #include "mux/normalize.h"
 #include "mux/sink.h"
+#include "mux/store.h"
 #include "mux/vm.h"
 
 /* What the route asks of a guest session. None is called from within a call of that session. */
@@ -28,6 +29,8 @@ struct route {
     struct route_guest_ops guest_ops;
     struct vmlog_pool pool;
     struct vm_table table;
+    struct store *store;             /* NULL: VM logs are in memory alone */
+    bool recovering;                 /* not all sinks have joined the logs that were taken up */
     struct sink *sinks[VMLOG_SINKS]; /* by slot; NULL: free */
     struct normalized *event;        /* the one that is being made */
     uint8_t own_boot[GR_UUID_SIZE];  /* this gimuxd's life, as boot id of its own streams */
@@ -40,6 +43,17 @@ struct route {
 void route_init(struct route *route, struct loop *loop, const struct conf *conf,
                 const struct route_guest_ops *ops);
 void route_fini(struct route *route);
+
+/* Takes up the VM logs that are in files, if the configuration has a directory for them. Before the first
+ * sink is added. Waits for the disk. False, having logged why, if that cannot be. */
+bool route_recover(struct route *route);
+
+/* All solutions of the configuration have been added: what others had in files is let go. */
+void route_recovered(struct route *route);
+
+/* Writes what is not in files yet, waits for that, and leaves the files alone from then on: at the end,
+ * before sinks are removed. */
+void route_finish(struct route *route);
 
 /* The most memory that events and connections can take, in bytes: what the limits add up to. */
 uint64_t route_memory_bound(const struct conf *conf);
@@ -67,6 +81,9 @@ int route_open(struct route *route, const struct route_hello *hello, void *guest
 
 /* The driver of the stream is gone, for that reason. `ended`: it said that nothing more will come. */
 void route_close(struct route *route, struct stream *stream, bool ended, const char *reason);
+
+/* How safe what was accepted of the stream is: for the acknowledgement. */
+enum gr_level route_level(const struct route *route, const struct stream *stream);
 
 /* A driver has fallen silent (up: is heard again) on a connection that stands. */
 void route_lifecycle(struct route *route, struct stream *stream, bool up, const char *reason);

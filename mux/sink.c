@@ -278,16 +278,48 @@ sink_down(struct sink *sink, struct vm_table *table)
     sink->portion_count = 0;
     for (vm = table->vms; vm; vm = vm->hh.next) {
         sink_deactivate(sink, vm);
+        vm->turns[sink->slot].starving = false;
         vmlog_rewind(&vm->log, sink->slot);
     }
 }
 
 /* ---- turns ---- */
 
+/* Whether what comes next is in a file and is being read, or waits for that. */
+static bool
+waits_for_load(const struct sink *sink, const struct vm *vm)
+{
+    const struct vmlog_chunk *stub = vmlog_next_stub(&vm->log, sink->slot);
+
+    return stub && (stub->loading || vm->turns[sink->slot].starving);
+}
+
 static bool
 has_work(const struct sink *sink, const struct vm *vm)
 {
-    return vm->log.cursors[sink->slot].span < sink->window && vmlog_has_more(&vm->log, sink->slot);
+    return vm->log.cursors[sink->slot].span < sink->window && vmlog_has_more(&vm->log, sink->slot) &&
+           !waits_for_load(sink, vm);
+}
+
+static void
+load(struct sink *sink, struct vm *vm)
+{
+    struct vmlog_chunk *stub = vmlog_next_stub(&vm->log, sink->slot);
+
+    if (stub && !sink->load(sink->route, vm, stub, sink->slot))
+        sink->starving = vm->turns[sink->slot].starving = true;
+}
+
+void
+sink_feed(struct sink *sink, struct vm_table *table)
+{
+    sink->starving = false;
+    for (struct vm *vm = table->vms; vm; vm = vm->hh.next) {
+        if (!vm->turns[sink->slot].starving)
+            continue;
+        vm->turns[sink->slot].starving = false;
+        sink_activate(sink, vm);
+    }
 }
 
 void
@@ -384,6 +416,10 @@ take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t ma
             return false;
         /* what it passed over on the way is filtered */
         vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
+        if (result == VMLOG_LOAD) {
+            load(sink, vm);
+            break;
+        }
         if (result == VMLOG_ANNOUNCE)
             tell_start(sink, (struct stream *)(void *)stream);
         else

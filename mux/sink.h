@@ -36,7 +36,10 @@ struct sink {
     void *arg;
     /* The VM's log moved on for this sink: its guests may have something to hear. Set by the route. */
     void (*moved)(void *route, struct vm *vm);
+    /* What comes next for this sink is in a file: read it. False: not now. Set by the route. */
+    bool (*load)(void *route, struct vm *vm, struct vmlog_chunk *stub, unsigned slot);
     void *route;
+    bool starving;              /* a VM waits until more may be loaded */
     bool up;                    /* the SVM has said hello on this connection */
     bool awake;                 /* will be woken at the end of the turn */
     uint32_t connection;        /* counts them, from 1 */
@@ -79,6 +82,9 @@ void sink_stream_added(struct sink *sink, struct stream *stream);
 
 /* The VM's log has something new, or the sink may go on with it: it takes its turn. */
 void sink_activate(struct sink *sink, struct vm *vm);
+
+/* More may be loaded: the VMs that waited for that take their turns. */
+void sink_feed(struct sink *sink, struct vm_table *table);
 
 /* The VM is about to be forgotten, or the sink leaves its log. */
 void sink_deactivate(struct sink *sink, struct vm *vm);

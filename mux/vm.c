@@ -38,8 +38,8 @@ vm_count(const struct vm_table *table, const struct vm *vm, unsigned sink, struc
         count_stream(stream, sink, counts);
 }
 
-static void
-forget_stream(struct vm_table *table, struct stream *stream)
+void
+vm_stream_forget(struct vm_table *table, struct stream *stream)
 {
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
         count_stream(stream, sink, &table->forgotten[sink]);
@@ -51,12 +51,26 @@ forget_stream(struct vm_table *table, struct stream *stream)
     free(stream);
 }
 
+void
+vm_clear_saved(struct vm *vm)
+{
+    while (vm->saved) {
+        struct vm_saved *next = vm->saved->next;
+
+        free(vm->saved);
+        vm->saved = next;
+    }
+}
+
 static void
 forget_vm(struct vm_table *table, struct vm *vm)
 {
     while (!LIST_EMPTY(&vm->streams))
-        forget_stream(table, LIST_FIRST(&vm->streams));
+        vm_stream_forget(table, LIST_FIRST(&vm->streams));
     vmlog_fini(&vm->log);
+    vm_clear_saved(vm);
+    if (table->forgets)
+        table->forgets(vm);
     HASH_DEL(table->vms, vm);
     free(vm);
 }
@@ -151,14 +165,24 @@ vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t driver, const uint
     for (stream = is_settled(vm) ? LIST_FIRST(&vm->streams) : NULL; stream; stream = next) {
         next = LIST_NEXT(stream, of_vm);
         if (stream->ended && !stream->guest)
-            forget_stream(table, stream);
+            vm_stream_forget(table, stream);
     }
     if (vm->stream_count >= VM_STREAMS_MAX)
         return NULL;
-    stream = calloc(1, sizeof(*stream));
+    return vm_stream_restore(table, vm, driver, boot_id, start, table->next_stream + 1);
+}
+
+struct stream *
+vm_stream_restore(struct vm_table *table, struct vm *vm, uint16_t driver, const uint8_t boot_id[GR_UUID_SIZE],
+                  uint64_t start, uint32_t id)
+{
+    struct stream *stream = vm_stream_by_id(table, id) ? NULL : calloc(1, sizeof(*stream));
+
     if (!stream)
         return NULL;
-    stream->log.id = ++table->next_stream;
+    stream->log.id = id;
+    if (table->next_stream < id)
+        table->next_stream = id;
     stream->log.last = stream->log.accepted = start - 1;
     stream->vm = vm;
     stream->driver = driver;

@@ -39,7 +39,17 @@ struct vm_turn {
     struct vm *vm;
     int64_t deficit; /* bytes that it may still send in its turn; negative: what it sent too much before */
     bool active;     /* in the sink's ring */
+    bool starving;   /* what comes next is in a file, and nothing more may be loaded now */
     TAILQ_ENTRY(vm_turn) ring;
+};
+
+/* What a VM's drivers have sent, of whatever kind; see flood.h. */
+struct vm_traffic {
+    uint64_t records;
+    uint64_t bytes;
+    uint64_t seen_records; /* at the last look */
+    uint64_t seen_bytes;
+    bool flooding;
 };
 
 struct vm {
@@ -50,15 +60,26 @@ struct vm {
     unsigned stream_count;
     unsigned connected; /* streams with a guest */
     uint64_t events;    /* sequences taken from its drivers */
+    struct vm_traffic traffic;
     bool paused;        /* its guests are not read, because the log is full */
     size_t refused;     /* bytes of memory that a record needs for which there was none; else 0 */
     bool dirty;         /* in the route's list of VMs to look after at the end of the turn */
     uint16_t power;     /* enum gr_power_op of the last lifecycle event about it, 0: none */
     struct stream *own; /* gimuxd's stream of this VM, or NULL */
     struct vm_turn turns[VMLOG_SINKS];
+    struct store_vm *files; /* the store's, or NULL */
+    struct vm_saved *saved; /* positions of solutions that were in files, until all have joined */
     LIST_ENTRY(vm) in_paused;
     LIST_ENTRY(vm) in_dirty;
     UT_hash_handle hh; /* by uuid */
+};
+
+/* How far a solution was in a stream, from a file. */
+struct vm_saved {
+    char solution[64]; /* its name */
+    struct stream *stream;
+    struct vmlog_saved at;
+    struct vm_saved *next;
 };
 
 /* What one sink got, in sequences. */
@@ -74,6 +95,7 @@ struct vm_table {
     struct vmlog_pool *pool;
     uint32_t limit; /* VMs */
     uint32_t next_stream;
+    void (*forgets)(struct vm *vm);          /* called before a VM is freed, or NULL */
     struct vm_counts forgotten[VMLOG_SINKS]; /* of streams that are no more */
 };
 
@@ -96,5 +118,16 @@ struct stream *vm_stream_find(const struct vm *vm, uint16_t driver, const uint8_
  * queued. NULL at VM_STREAMS_MAX, or if out of memory. */
 struct stream *vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t driver,
                              const uint8_t boot_id[GR_UUID_SIZE], uint64_t start);
+
+/* Makes a stream that was in a file, with the number that it had, whatever VM_STREAMS_MAX is. NULL if the
+ * number is taken, or out of memory. */
+struct stream *vm_stream_restore(struct vm_table *table, struct vm *vm, uint16_t driver,
+                                 const uint8_t boot_id[GR_UUID_SIZE], uint64_t start, uint32_t id);
+
+/* Forgets a stream of which nothing is queued. */
+void vm_stream_forget(struct vm_table *table, struct stream *stream);
+
+/* The VM's saved positions are needed no more. */
+void vm_clear_saved(struct vm *vm);
 
 #endif

@@ -44,9 +44,8 @@
  * frames between ack and sent that were sent; between gap_number and reached all is given up; bytes is the
  * sum of the chunks' sizes. Per stream and sink delivered + filtered + gapped is all that was settled or
  * given up. */
-#include "mux/vmlog.h"
+#include "mux/vmlog_inner.h"
 
-#include <assert.h>
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,48 +54,6 @@
 
 static_assert(VMLOG_SINKS <= 16, "sinks are bits of a uint16_t");
 static_assert(CLASS_COUNT <= VMLOG_GAP, "classes and VMLOG_GAP are bits of a uint32_t");
-
-#define BIT(sink) ((uint16_t)(1u << (sink)))
-
-/* ---- positions ---- */
-
-/* The entry at the position, or NULL at the end of the log. A position behind the last entry of a chunk goes
- * on to the next chunk that has the bit `held` (0: to the next); what lies between was given up. */
-static struct vmlog_entry *
-look(struct vmlog_position *at, uint16_t held)
-{
-    struct vmlog_chunk *chunk = at->chunk;
-
-    while (chunk && at->index == chunk->count && chunk->next) {
-        do
-            chunk = chunk->next;
-        while (held && !(chunk->holders & held) && chunk->next);
-        *at = (struct vmlog_position){ chunk, 0, chunk->first_number };
-    }
-    return chunk && at->index < chunk->count ? vmlog_chunk_entry(chunk, at->index) : NULL;
-}
-
-static void
-pass(struct vmlog_position *at)
-{
-    at->index++;
-    at->number++;
-}
-
-static uint8_t *
-frame_at(const struct vmlog_position *at, size_t *len)
-{
-    uint32_t start = at->index == 0 ? 0 : vmlog_chunk_entry(at->chunk, at->index - 1)->end;
-
-    *len = vmlog_chunk_entry(at->chunk, at->index)->end - start;
-    return at->chunk->data + start;
-}
-
-static struct vmlog_position
-end_of(const struct vmlog *log)
-{
-    return (struct vmlog_position){ log->last, log->last ? log->last->count : 0, log->next_number };
-}
 
 /* ---- chunks of a log ---- */
 
@@ -111,7 +68,8 @@ remove_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
         chunk->next->prev = chunk->prev;
     else
         log->last = chunk->prev;
-    log->bytes -= chunk->size;
+    if (!chunk->stub)
+        log->bytes -= chunk->size;
     vmlog_chunk_give(log->pool, chunk);
 }
 
@@ -130,26 +88,26 @@ remove_all(struct vmlog *log)
 
 /* The sink needs the chunks from `chunk` up to `end`, which is not one of them, no more. Those that nobody
  * needs leave the list. */
-static void
-let_go(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk, const struct vmlog_chunk *end)
+void
+vmlog_let_go(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk, const struct vmlog_chunk *end)
 {
     look(&log->accept, 0);
     while (chunk && chunk != end) {
         struct vmlog_chunk *next = chunk->next;
 
         chunk->holders &= (uint16_t)~BIT(sink);
-        if (next && chunk->holders == 0) {
-            assert(chunk->first_number + chunk->count <= log->accept.number);
-            remove_chunk(log, chunk);
-        }
+        if (next && chunk->holders == 0 && chunk->first_number + chunk->count <= log->accept.number)
+            remove_chunk(log, chunk); /* else when it is accepted */
+        else if (chunk->loaded_for == sink + 1)
+            vmlog_unload(log, sink, chunk);
         chunk = next;
     }
 }
 
 /* When nothing is left to do for anybody, the log gives back even its last chunk, so that an idle VM costs
  * none. */
-static void
-release_if_settled(struct vmlog *log)
+void
+vmlog_release_if_settled(struct vmlog *log)
 {
     if (log->accept.number != log->next_number)
         return;
@@ -166,21 +124,64 @@ release_if_settled(struct vmlog *log)
 }
 
 static void
-advance_accept(struct vmlog *log)
+accept_up_to(struct vmlog_stream *stream, uint64_t sequence, uint64_t record_bytes)
 {
+    stream->accepted = sequence;
+    stream->unaccepted_bytes -= record_bytes;
+    stream->moved = true;
+}
+
+static void
+accept_stub(struct vmlog_chunk *stub)
+{
+    struct vmlog_range *ranges = vmlog_stub_ranges(stub);
+
+    for (uint32_t i = 0; i < stub->used; i++) {
+        accept_up_to(ranges[i].stream, ranges[i].last, ranges[i].record_bytes);
+        ranges[i].record_bytes = 0;
+    }
+}
+
+/* Goes on to the next chunk, and removes the one that it leaves if nobody needs it. */
+static void
+leave_accepted(struct vmlog *log)
+{
+    struct vmlog_chunk *chunk = log->accept.chunk;
+
+    look(&log->accept, 0);
+    if (chunk != log->accept.chunk && chunk->holders == 0)
+        remove_chunk(log, chunk);
+}
+
+void
+vmlog_advance_accept(struct vmlog *log)
+{
+    struct vmlog_position *at = &log->accept;
     uint64_t target = log->next_number;
 
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (log->cursors[sink].joined && log->cursors[sink].accept_number < target)
-            target = log->cursors[sink].accept_number;
-    while (log->accept.number < target) {
-        struct vmlog_entry *entry = look(&log->accept, 0);
+        if (log->cursors[sink].joined && vmlog_accepted_by(log, sink) < target)
+            target = vmlog_accepted_by(log, sink);
+    if (log->backed && !log->stalled && log->recorded < target)
+        target = log->recorded;
+    while (at->number < target) {
+        leave_accepted(log);
+        if (at->number >= target)
+            break; /* numbers between two chunks may be free */
+        if (at_stub(at)) {
+            if (at->chunk->first_number + at->chunk->count > target)
+                break;
+            accept_stub(at->chunk);
+            pass_chunk(at);
+        } else {
+            struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
 
-        entry->stream->accepted = entry->sequence;
-        entry->stream->unaccepted_bytes -= entry->record_bytes;
-        entry->stream->moved = true;
-        pass(&log->accept);
+            accept_up_to(entry->stream, entry->sequence, entry->record_bytes);
+            pass(at);
+        }
     }
+    if (at->chunk)
+        leave_accepted(log);
 }
 
 /* ---- appending ---- */
@@ -212,6 +213,7 @@ add_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
         log->first = chunk;
     log->last = chunk;
     log->bytes += chunk->size;
+    log->end_byte += chunk->size;
     if (!log->accept.chunk)
         log->accept = end_of(log);
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
@@ -239,7 +241,7 @@ vmlog_reserve(struct vmlog *log, size_t len, bool beyond)
     size_t limit = log->pool->limit;
 
     assert(len <= DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX);
-    if (chunk && vmlog_chunk_room(chunk) >= len + sizeof(struct vmlog_entry))
+    if (chunk && !chunk->sealed && vmlog_chunk_room(chunk) >= len + sizeof(struct vmlog_entry))
         return chunk->data + chunk->used;
     if (need > size)
         size = need > VMLOG_LARGE_CHUNK ? (uint32_t)((need + align) & ~align) : VMLOG_LARGE_CHUNK;
@@ -274,8 +276,8 @@ vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry)
     log->next_number++;
     stream->last = entry->sequence;
     stream->unaccepted_bytes += entry->record_bytes;
-    advance_accept(log);
-    release_if_settled(log);
+    vmlog_advance_accept(log);
+    vmlog_release_if_settled(log);
 }
 
 /* ---- sinks come and go ---- */
@@ -303,15 +305,16 @@ vmlog_join_stream(struct vmlog_stream *stream, unsigned sink)
     memset(progress, 0, sizeof(*progress));
     progress->settled = progress->acked = progress->sent = stream->last;
     progress->reached = progress->reported = stream->last;
+    progress->recorded = UINT64_MAX;
 }
 
 void
 vmlog_leave(struct vmlog *log, unsigned sink)
 {
     log->cursors[sink].joined = false;
-    advance_accept(log);
-    let_go(log, sink, log->first, NULL);
-    release_if_settled(log);
+    vmlog_advance_accept(log);
+    vmlog_let_go(log, sink, log->first, NULL);
+    vmlog_release_if_settled(log);
 }
 
 void
@@ -354,19 +357,24 @@ batch_add(struct vmlog_batch *batch, int first, uint8_t *frame, size_t len)
     return true;
 }
 
-static void
-count_settled(struct vmlog_progress *progress, const struct vmlog_entry *entry, bool got)
+/* Counts the entry's sequences, but not those that a former gimuxd has counted: a gap may begin among them.
+ */
+void
+vmlog_count(struct vmlog_progress *progress, const struct vmlog_entry *entry, bool got)
 {
+    uint64_t fresh = entry->sequence - progress->former;
+    uint64_t count = fresh < entry->count ? fresh : entry->count;
+
     if (!got)
-        progress->filtered += entry->count;
+        progress->filtered += count;
     else if (entry->cls == VMLOG_GAP)
-        progress->gapped += entry->count;
+        progress->gapped += count;
     else
-        progress->delivered += entry->count;
+        progress->delivered += count;
 }
 
-static void
-mark_done(struct vmlog_entry *entry, unsigned sink)
+void
+vmlog_mark_done(struct vmlog_entry *entry, unsigned sink)
 {
     entry->sent &= (uint16_t)~BIT(sink);
     entry->done |= BIT(sink);
@@ -392,11 +400,13 @@ vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, 
 
         if (entry->done & BIT(sink)) {
             /* given up, or counted below when this was peeked at before */
+        } else if (entry->sequence <= progress->former) {
+            vmlog_mark_done(entry, sink);
         } else if (entry->sequence <= progress->acked) {
-            count_settled(progress, entry,
-                          at.number < cursor->reached.number ? entry->sent & BIT(sink)
-                                                             : wanted(filter, entry, frame));
-            mark_done(entry, sink);
+            vmlog_count(progress, entry,
+                        at.number < cursor->reached.number ? entry->sent & BIT(sink)
+                                                           : wanted(filter, entry, frame));
+            vmlog_mark_done(entry, sink);
         } else if (!wanted(filter, entry, frame)) {
             entry->sent &= (uint16_t)~BIT(sink);
             passed_over += len;
@@ -414,10 +424,10 @@ vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, 
     cursor->peeked_number = at.number;
     if (at.number >= cursor->gap_number && cursor->gaps_untold > 0)
         result = VMLOG_TELL_GAP;
+    else if (at.number < cursor->gap_number && at_stub(&at))
+        result = VMLOG_LOAD;
     return batch->bytes > had ? VMLOG_FRAMES : result;
 }
-
-static void advance_ack(struct vmlog *log, unsigned sink);
 
 void
 vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
@@ -457,7 +467,7 @@ vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
     cursor->peeked_number = at->number;
     if (cursor->reached.number < at->number)
         cursor->reached = *at;
-    advance_ack(log, sink);
+    vmlog_advance_ack(log, sink);
 }
 
 bool
@@ -487,15 +497,15 @@ settle_entry(struct vmlog_cursor *cursor, unsigned sink, const struct vmlog_entr
         cursor->inflight -= len;
     if (!done) {
         cursor->span -= len + sizeof(*entry);
-        count_settled(progress, entry, sent);
+        vmlog_count(progress, entry, sent);
     }
     if (progress->settled < entry->sequence)
         progress->settled = entry->sequence;
     return true;
 }
 
-static void
-advance_ack(struct vmlog *log, unsigned sink)
+void
+vmlog_advance_ack(struct vmlog *log, unsigned sink)
 {
     struct vmlog_cursor *cursor = &log->cursors[sink];
     struct vmlog_chunk *from = cursor->ack.chunk;
@@ -509,35 +519,10 @@ advance_ack(struct vmlog *log, unsigned sink)
     }
     if (cursor->accept_number < cursor->ack.number) {
         cursor->accept_number = cursor->ack.number;
-        advance_accept(log);
+        vmlog_advance_accept(log);
     }
-    let_go(log, sink, from, cursor->ack.chunk);
-    release_if_settled(log);
-}
-
-static uint64_t
-told_up_to(const struct vmlog_cursor *cursor, const struct vmlog_progress *progress)
-{
-    return progress->told_rewinds == cursor->rewinds ? progress->gap_told : 0;
-}
-
-/* The SVM has acknowledged up to progress->acked: a gap may be settled by that, or begin later. */
-static void
-settle_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress)
-{
-    if (progress->gap_last == 0 || progress->acked < progress->gap_first)
-        return;
-    if (progress->acked < progress->gap_last) {
-        progress->gap_first = progress->acked + 1;
-        return;
-    }
-    if (progress->settled < progress->gap_last)
-        progress->settled = progress->gap_last;
-    if (told_up_to(cursor, progress) < progress->gap_last)
-        cursor->gaps_untold--;
-    progress->gap_first = progress->gap_last = progress->gap_told = 0;
-    if (--cursor->gaps_open == 0)
-        cursor->gap_number = UINT64_MAX;
+    vmlog_let_go(log, sink, from, cursor->ack.chunk);
+    vmlog_release_if_settled(log);
 }
 
 void
@@ -549,8 +534,8 @@ vmlog_resume(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint
     if (sequence <= progress->acked)
         return;
     progress->acked = sequence;
-    settle_gap(cursor, progress);
-    advance_ack(log, sink);
+    vmlog_settle_gap(cursor, progress);
+    vmlog_advance_ack(log, sink);
 }
 
 bool
@@ -575,202 +560,10 @@ vmlog_rewind(struct vmlog *log, unsigned sink)
     cursor->gaps_untold = cursor->gaps_open;
 }
 
-/* ---- gaps ---- */
-
-/* Nothing more is sent until the gaps that are open by now are told and acknowledged. */
-static void
-stop_for_gap(struct vmlog_cursor *cursor)
-{
-    if (cursor->gap_number > cursor->reached.number)
-        cursor->gap_number = cursor->reached.number;
-}
-
-static void
-extend_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress, uint64_t first, uint64_t last,
-           uint32_t reason)
-{
-    if (progress->gap_last == 0) {
-        progress->gap_first = first;
-        progress->gap_reason = reason;
-        progress->gap_told = 0;
-        cursor->gaps_open++;
-        cursor->gaps_untold++;
-    } else {
-        assert(first == progress->gap_last + 1);
-        if (told_up_to(cursor, progress) == progress->gap_last)
-            cursor->gaps_untold++;
-    }
-    progress->gap_last = last;
-    progress->gapped += last - first + 1;
-}
-
-/* Chunks of which every entry was given up since gap_number are needed by this sink no more; the last one is,
- * for what will follow. */
-static void
-let_go_skipped(struct vmlog *log, unsigned sink)
-{
-    const struct vmlog_cursor *cursor = &log->cursors[sink];
-    struct vmlog_chunk *chunk = log->last;
-
-    while (chunk && chunk->prev && chunk->prev->first_number >= cursor->gap_number &&
-           (chunk->prev->holders & BIT(sink)) && chunk->prev != cursor->ack.chunk &&
-           chunk->prev != cursor->sent.chunk)
-        chunk = chunk->prev;
-    let_go(log, sink, chunk, log->last);
-}
-
-/* Gives up an entry that was not sent; not one that the SVM has already, from before a restart of gimuxd.
- * Returns how many sequences that are. */
-static uint64_t
-give_up(struct vmlog_cursor *cursor, unsigned sink, struct vmlog_entry *entry, uint32_t reason)
-{
-    struct vmlog_progress *progress = &entry->stream->sinks[sink];
-    bool counted = entry->done & BIT(sink);
-
-    mark_done(entry, sink);
-    progress->reached = entry->sequence;
-    if (entry->sequence <= progress->acked) {
-        if (!counted)
-            count_settled(progress, entry, true);
-        return 0;
-    }
-    extend_gap(cursor, progress, entry->sequence - entry->count + 1, entry->sequence, reason);
-    return entry->count;
-}
-
-uint64_t
-vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason)
-{
-    struct vmlog_cursor *cursor = &log->cursors[sink];
-    struct vmlog_position at = cursor->reached;
-    struct vmlog_entry *entry;
-    uint64_t skipped = 0;
-
-    while ((entry = look(&at, BIT(sink)))) {
-        skipped += give_up(cursor, sink, entry, reason);
-        pass(&at);
-    }
-    if (cursor->gaps_open > 0)
-        stop_for_gap(cursor);
-    if (cursor->sent.number == cursor->reached.number) {
-        cursor->sent = at;
-        cursor->peeked_number = at.number;
-    }
-    cursor->reached = at;
-    cursor->accept_number = at.number;
-    advance_accept(log);
-    let_go_skipped(log, sink);
-    advance_ack(log, sink);
-    return skipped;
-}
-
-bool
-vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first, uint64_t last,
-                 uint32_t reason)
-{
-    struct vmlog_cursor *cursor = &log->cursors[sink];
-    struct vmlog_progress *progress = &stream->sinks[sink];
-    uint64_t given_up = progress->gap_last ? progress->gap_last - progress->gap_first + 1 : 0;
-
-    /* Only what was given up and not told yet may have come before. */
-    if (first == 0 || first > last || progress->reached > last + given_up || progress->gapped != given_up ||
-        (given_up > 0 && (progress->gap_first != last + 1 || told_up_to(cursor, progress) > 0)))
-        return false;
-    if (given_up == 0) {
-        extend_gap(cursor, progress, first, last, reason);
-    } else {
-        progress->gap_first = first;
-        progress->gapped += last - first + 1;
-    }
-    progress->settled = progress->acked = progress->sent = progress->reported = first - 1;
-    stop_for_gap(cursor);
-    return true;
-}
-
-bool
-vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t *first, uint64_t *last)
-{
-    struct vmlog_cursor *cursor = &log->cursors[sink];
-    struct vmlog_progress *progress = &stream->sinks[sink];
-    uint64_t told = told_up_to(cursor, progress);
-
-    if (progress->gap_last == 0 || told == progress->gap_last)
-        return false;
-    assert(cursor->peeked_number >= cursor->gap_number);
-    *first = told >= progress->gap_first ? told + 1 : progress->gap_first;
-    *last = progress->gap_last;
-    progress->gap_told = progress->sent = progress->gap_last;
-    progress->told_rewinds = cursor->rewinds;
-    cursor->gaps_untold--;
-    return true;
-}
-
 /* ---- looking in ---- */
 
 uint64_t
 vmlog_unsettled(const struct vmlog *log, unsigned sink)
 {
     return log->next_number - log->cursors[sink].ack.number;
-}
-
-static void
-check_position(const struct vmlog *log, const struct vmlog_position *at)
-{
-    assert(at->chunk ? at->number == at->chunk->first_number + at->index && at->index <= at->chunk->count
-                     : !log->first && at->number == log->next_number);
-}
-
-static void
-check_cursor(const struct vmlog *log, unsigned sink)
-{
-    const struct vmlog_cursor *cursor = &log->cursors[sink];
-    struct vmlog_position at = cursor->ack;
-    size_t inflight = 0;
-    size_t span = 0;
-
-    check_position(log, &cursor->ack);
-    check_position(log, &cursor->sent);
-    check_position(log, &cursor->reached);
-    assert(cursor->ack.number <= cursor->sent.number && cursor->sent.number <= cursor->reached.number);
-    assert(cursor->reached.number <= log->next_number && log->accept.number <= cursor->accept_number);
-    assert(cursor->gaps_untold <= cursor->gaps_open);
-    assert((cursor->gap_number == UINT64_MAX) == (cursor->gaps_open == 0));
-    while (at.chunk) {
-        const struct vmlog_entry *entry = look(&at, 0);
-        size_t len;
-
-        if (!entry)
-            break;
-        frame_at(&at, &len);
-        if (at.number < cursor->sent.number && (entry->sent & BIT(sink)))
-            inflight += len;
-        if (at.number < cursor->sent.number && !(entry->done & BIT(sink)))
-            span += len + sizeof(*entry);
-        assert(!(entry->sent & entry->done & BIT(sink)));
-        if (!(at.chunk->holders & BIT(sink)) ||
-            (at.number >= cursor->gap_number && at.number < cursor->reached.number))
-            assert(entry->done & BIT(sink));
-        pass(&at);
-    }
-    assert(cursor->inflight == inflight && cursor->span == span);
-    assert(!log->last || (log->last->holders & BIT(sink)));
-}
-
-void
-vmlog_check(const struct vmlog *log)
-{
-    size_t bytes = 0;
-
-    for (const struct vmlog_chunk *chunk = log->first; chunk; chunk = chunk->next) {
-        bytes += chunk->size;
-        assert(chunk->next ? chunk->next->prev == chunk : log->last == chunk);
-        assert(sizeof(*chunk) + chunk->used + chunk->count * sizeof(struct vmlog_entry) <= chunk->size);
-        assert(!chunk->next || chunk->next->first_number >= chunk->first_number + chunk->count);
-    }
-    assert(bytes == log->bytes);
-    assert(log->accept.number <= log->next_number);
-    check_position(log, &log->accept);
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (log->cursors[sink].joined)
-            check_cursor(log, sink);
 }

@@ -35,6 +35,8 @@ struct vmlog_progress {
     uint64_t filtered;
     uint64_t gapped;
     uint64_t reported; /* settled when progress was last told; UINT64_MAX: it must be told anew */
+    uint64_t recorded; /* settled when that was last written to a file; UINT64_MAX: it must be written */
+    uint64_t former;   /* up to here a former gimuxd has counted */
 };
 
 /* What a log keeps of a stream. Embedded in the owner's stream object; zero-initialize, then set id and last.
@@ -43,7 +45,7 @@ struct vmlog_stream {
     uint32_t id;
     bool moved;                /* accepted has grown since the owner last looked */
     uint64_t last;             /* highest sequence appended (or before the first) */
-    uint64_t accepted;         /* up to here every sink has settled */
+    uint64_t accepted;         /* up to here no sink holds the guest back */
     uint64_t unaccepted_bytes; /* of records, appended and not accepted */
     struct vmlog_progress sinks[VMLOG_SINKS];
 };
@@ -62,8 +64,12 @@ struct vmlog_position {
     uint64_t number;           /* of the entry since the log began */
 };
 
+/* What holds a guest back for a sink's sake: until the SVM has acknowledged, or until it is in a file. */
+enum vmlog_durability { VMLOG_DELIVERED, VMLOG_RECORDED };
+
 struct vmlog_cursor {
     bool joined;
+    enum vmlog_durability durability;
     struct vmlog_position ack;     /* up to here all is settled */
     struct vmlog_position sent;    /* up to here all is sent on this connection, filtered, or done */
     struct vmlog_position reached; /* as far as sent ever was, or a skip went: the next skip begins here */
@@ -83,6 +89,10 @@ struct vmlog {
     struct vmlog_chunk *last;
     size_t bytes;                 /* of chunks */
     uint64_t next_number;         /* entries ever appended */
+    bool backed;                  /* written to files: nothing is accepted that is not recorded */
+    bool stalled;                 /* it cannot be written: what all sinks have is accepted nonetheless */
+    uint64_t recorded;            /* up to here all is in a file, or settled for all and that is in a file */
+    uint64_t end_byte;            /* bytes of chunks ever added */
     struct vmlog_position accept; /* up to here no sink holds a guest back */
     struct vmlog_cursor cursors[VMLOG_SINKS];
 };
@@ -120,6 +130,7 @@ enum vmlog_peek {
     VMLOG_FRAMES,   /* frames to send were gathered; or none is left to send */
     VMLOG_ANNOUNCE, /* *stream must be announced on this connection first */
     VMLOG_TELL_GAP, /* gaps must be told first: vmlog_gap_next for every stream of the log */
+    VMLOG_LOAD,     /* what comes next is in a file alone: vmlog_next_stub says where */
 };
 
 /* Frames gathered for one sendmsg or for SSL_write. */
@@ -174,6 +185,68 @@ bool vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *str
  * range and marks it told. The reason is stream->sinks[sink].gap_reason. */
 bool vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t *first,
                     uint64_t *last);
+
+/* ---- files ---- */
+
+/* Whether the log is written to files, and for which sinks that is enough. Not backed: `recorded` is ignored.
+ */
+void vmlog_set_backed(struct vmlog *log, bool backed);
+void vmlog_set_durability(struct vmlog *log, unsigned sink, enum vmlog_durability durability);
+
+/* Whether writing fails at the time. */
+void vmlog_set_stalled(struct vmlog *log, bool stalled);
+
+/* How far the sink lets guests forget, as a number of entries. */
+uint64_t vmlog_accepted_by(const struct vmlog *log, unsigned sink);
+
+/* All before entry `number` is in a file now, or was settled for everybody, which is in a file. */
+void vmlog_recorded(struct vmlog *log, uint64_t number);
+
+/* The next frame begins a new chunk, if anything of the last one is in a segment. */
+void vmlog_seal(struct vmlog *log);
+
+/* Up to here all sinks have settled everything. */
+uint64_t vmlog_settled_number(const struct vmlog *log);
+
+/* Whether all that is accepted of the stream was settled by every sink: it is delivered. */
+bool vmlog_is_delivered(const struct vmlog *log, const struct vmlog_stream *stream);
+
+/* Turns the oldest chunks that are recorded, that a sink of `sinks` (bits) still waits for and that no sink
+ * has begun with into stubs, until at most `target` bytes are in memory. */
+void vmlog_spill(struct vmlog *log, uint16_t sinks, size_t target);
+
+/* After VMLOG_LOAD: the stub that the sink has to go on with; or NULL if it does not wait for one. */
+struct vmlog_chunk *vmlog_next_stub(const struct vmlog *log, unsigned sink);
+
+/* Loading: begin makes a chunk that can hold `bytes` of frames and `entries` (NULL if out of memory, or above
+ * the pool's limit), add puts entries into it (entry->end is the frame's length), end puts it in the stub's
+ * place, which is freed. */
+struct vmlog_chunk *vmlog_load_begin(struct vmlog *log, unsigned sink, const struct vmlog_chunk *stub,
+                                     size_t bytes, uint32_t entries);
+void vmlog_load_add(struct vmlog_chunk *chunk, const struct vmlog_entry *entry, const uint8_t *frame);
+void vmlog_load_end(struct vmlog *log, struct vmlog_chunk *stub, struct vmlog_chunk *chunk);
+
+/* Taking up a log from files, before any sink joins: the next stub of it. Sets stub->first_number. */
+void vmlog_add_stub(struct vmlog *log, struct vmlog_chunk *stub);
+
+/* How far a sink was in a stream, from a file. */
+struct vmlog_saved {
+    uint64_t settled;
+    uint64_t acked;
+    uint64_t delivered;
+    uint64_t filtered;
+    uint64_t gapped;
+};
+
+/* Instead of vmlog_join_stream, for a sink whose position in the stream was in a file; then vmlog_join_saved
+ * instead of vmlog_join, and then vmlog_gap_saved for each stream: sequences that the sink has not settled
+ * and that are in no stub become a gap. */
+void vmlog_join_stream_saved(struct vmlog_stream *stream, unsigned sink, const struct vmlog_saved *saved);
+void vmlog_join_saved(struct vmlog *log, unsigned sink);
+void vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint32_t reason);
+
+/* What is to be written to a file of the sink's progress. */
+struct vmlog_saved vmlog_save(const struct vmlog_progress *progress);
 
 /* Entries that are not settled, sent or not, for status and metrics. What was given up counts too while the
  * cursor stands before it. */

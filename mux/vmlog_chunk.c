@@ -58,6 +58,15 @@ vmlog_chunk_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk)
 {
     struct vmlog_chunk **list = spare_list(pool, chunk->size);
 
+    if (chunk->segment && pool->released)
+        pool->released(chunk->segment);
+    if (chunk->stub) {
+        pool->stubs -= chunk->size;
+        free(chunk);
+        return;
+    }
+    if (chunk->loaded_for)
+        pool->loaded[chunk->loaded_for - 1] -= chunk->size;
     pool->used -= chunk->size;
     if (list && pool->spare + chunk->size <= pool->used / 4 + 16 * VMLOG_LARGE_CHUNK &&
         pool->used + pool->spare + chunk->size <= pool->limit) {
@@ -74,4 +83,19 @@ vmlog_pool_fini(struct vmlog_pool *pool)
 {
     drop_spares(pool, &pool->spare_small, 0);
     drop_spares(pool, &pool->spare_large, 0);
+}
+
+struct vmlog_chunk *
+vmlog_stub_take(struct vmlog_pool *pool, uint32_t ranges)
+{
+    size_t size = sizeof(struct vmlog_chunk) + ranges * sizeof(struct vmlog_range);
+    struct vmlog_chunk *stub = calloc(1, size);
+
+    if (!stub)
+        return NULL;
+    stub->size = (uint32_t)size;
+    stub->used = ranges;
+    stub->stub = stub->sealed = true;
+    pool->stubs += size;
+    return stub;
 }

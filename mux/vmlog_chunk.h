@@ -26,34 +26,65 @@ struct vmlog_entry {
     uint8_t cls;           /* enum event_class, or VMLOG_GAP */
 };
 
-/* One allocation. Frames grow from its front, entries from its end. */
+/* What a stub holds of one stream: every sequence from first to last. */
+struct vmlog_range {
+    struct vmlog_stream *stream;
+    uint64_t first;
+    uint64_t last;
+    uint64_t record_bytes; /* of the guest's records, while they are not accepted; then 0 */
+};
+
+#define VMLOG_RANGES_MAX 64u /* streams in one stub */
+
+/* A part of a segment file; the owner's. */
+struct vmlog_segment;
+
+/* One allocation. Frames grow from its front, entries from its end. Or a stub: its frames and entries are in
+ * a file alone, and it holds the ranges of streams that they cover. */
 struct vmlog_chunk {
     struct vmlog_chunk *next;
     struct vmlog_chunk *prev;
     uint64_t first_number; /* of entry 0, counted since the log began */
     uint32_t size;         /* of the allocation, this header included */
-    uint32_t used;         /* bytes of frames */
-    uint32_t count;        /* entries */
+    uint32_t used;         /* bytes of frames; of a stub: ranges */
+    uint32_t count;        /* entries; of a stub: as many as it may have when it is loaded */
     uint16_t holders;      /* bit per sink */
-    uint8_t data[];        /* frames; entries from the end of the allocation downwards */
+    uint16_t given_up;     /* of a stub, bit per sink: the sink gave up all of it */
+    bool stub;
+    bool sealed;                   /* nothing more is appended */
+    bool loading;                  /* a stub that is being read */
+    uint8_t loaded_for;            /* sink + 1 that it was loaded for and is counted with, or 0 */
+    struct vmlog_segment *segment; /* where it is written to, or NULL */
+    uint32_t file_offset;          /* of its first record there */
+    uint32_t file_end;             /* behind its last record; others may lie between */
+    uint8_t data[];                /* frames; entries from the end of the allocation downwards */
 };
+
+#define VMLOG_POOL_SINKS 16 /* VMLOG_SINKS */
 
 /* The memory of all logs of the process: what is in use, its limit, and chunks kept for the next use. */
 struct vmlog_pool {
-    size_t used;  /* bytes of chunks in logs */
+    size_t used;  /* bytes of chunks in logs, stubs left out */
     size_t limit; /* bytes; vmlog_reserve refuses to go beyond */
     size_t own;   /* bytes beyond the limit, for small frames of gimuxd's own */
     struct vmlog_chunk *spare_small;
     struct vmlog_chunk *spare_large;
     size_t spare; /* bytes of spare chunks; used + spare passes the limit only where used alone does */
+    size_t stubs; /* bytes of stubs */
+    size_t loaded[VMLOG_POOL_SINKS]; /* bytes of chunks that were loaded for each sink, part of used */
+    /* A chunk or stub that is in a segment is no more; or NULL. */
+    void (*released)(struct vmlog_segment *segment);
 };
 
 /* Takes a chunk of `size` bytes, header and entries included, from the spare ones or from the system; zeroed
  * up to its data. The caller has compared the limit. NULL if out of memory. */
 struct vmlog_chunk *vmlog_chunk_take(struct vmlog_pool *pool, uint32_t size);
 
-/* Gives a chunk back: to the spare ones, if they are few, or to the system. */
+/* Gives a chunk back: to the spare ones, if they are few, or to the system. Its segment hears of it. */
 void vmlog_chunk_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk);
+
+/* A stub with room for so many ranges, zeroed; NULL if out of memory. It is given back like a chunk. */
+struct vmlog_chunk *vmlog_stub_take(struct vmlog_pool *pool, uint32_t ranges);
 
 /* Frees the spare chunks. */
 void vmlog_pool_fini(struct vmlog_pool *pool);
@@ -62,6 +93,12 @@ static inline struct vmlog_entry *
 vmlog_chunk_entry(struct vmlog_chunk *chunk, uint32_t index)
 {
     return (struct vmlog_entry *)(void *)((uint8_t *)chunk + chunk->size) - 1 - index;
+}
+
+static inline struct vmlog_range *
+vmlog_stub_ranges(struct vmlog_chunk *stub)
+{
+    return (struct vmlog_range *)(void *)stub->data;
 }
 
 /* Bytes free for one more frame and its entry. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "mux/admin.h"
+#include "mux/flood.h"
 #include "mux/guest.h"
 #include "mux/keeper.h"
 #include "mux/listen.h"
@@ -23,7 +24,8 @@
 #include "mux/svm.h"
 #include "mux/upgrade.h"
 
-#define DRAIN_STEP_MS 20
+#define DRAIN_STEP_MS   20
+#define LOG_INTERVAL_MS 10000
 
 struct worker {
     struct loop *loop;
@@ -36,6 +38,9 @@ struct worker {
     struct admin *admin;
     bool admin_is_former; /* its socket is of the worker that this one relieves */
     struct loop_timer *drain;
+    struct loop_timer *flood;
+    struct loop_timer *log;
+    uint64_t flood_seen;  /* loop_now of the last look for floods */
     uint64_t drain_until; /* loop_now; 0: not draining */
     int control;          /* to the keeper */
     struct loop_watch *control_watch;
@@ -95,6 +100,29 @@ on_reload(void *arg)
              (unsigned long long)route_memory_bound(conf));
 }
 
+/* ---- at intervals ---- */
+
+static void
+on_flood(void *arg)
+{
+    struct worker *worker = arg;
+    uint64_t now = loop_now();
+
+    if (now > worker->flood_seen)
+        flood_look(&worker->route.table, &worker->conf->limits, now - worker->flood_seen);
+    worker->flood_seen = now;
+    loop_timer_start(worker->flood, worker->conf->limits.flood_interval);
+}
+
+static void
+on_log(void *arg)
+{
+    struct worker *worker = arg;
+
+    log_next_interval();
+    loop_timer_start(worker->log, LOG_INTERVAL_MS);
+}
+
 /* ---- the end ---- */
 
 static void
@@ -122,6 +150,7 @@ on_drain(void *arg)
         return;
     }
     say_undelivered(worker);
+    route_finish(&worker->route);
     guest_list_close(&worker->guests, "gimuxd ends");
     svm_list_close(&worker->svms, "gimuxd ends");
     loop_stop(worker->loop);
@@ -207,8 +236,11 @@ start_loop(struct worker *worker)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGUSR2, SIG_IGN); /* is for the keeper, but may be sent to all */
     worker->drain = loop_timer_new(worker->loop, on_drain, worker);
+    worker->flood = loop_timer_new(worker->loop, on_flood, worker);
+    worker->log = loop_timer_new(worker->loop, on_log, worker);
     worker->control_watch = loop_watch_new(worker->loop, worker->control, on_keeper, worker);
-    if (!worker->drain || !worker->control_watch || !upgrade_init(&worker->upgrade) ||
+    if (!worker->drain || !worker->flood || !worker->log || !worker->control_watch ||
+        !upgrade_init(&worker->upgrade) ||
         !guest_list_init(&worker->guests, worker->loop, &worker->route, worker->conf) ||
         !loop_signal(worker->loop, SIGTERM, on_terminate, worker) ||
         !loop_signal(worker->loop, SIGINT, on_terminate, worker) ||
@@ -256,11 +288,14 @@ open_files(struct worker *worker)
     if (access(worker->conf->path, R_OK) != 0)
         log_warning(NULL, "%s: %s%s: SIGHUP will change nothing", worker->conf->path, strerror(errno),
                     sandbox_as());
+    if (!route_recover(&worker->route))
+        return false;
     if (!svm_list_set_conf(&worker->svms, worker->conf)) {
         if (sandbox_as()[0])
             log_error(NULL, "certificates and keys were read%s", sandbox_as());
         return false;
     }
+    route_recovered(&worker->route);
     route_set_conf(&worker->route, worker->conf);
     return true;
 }
@@ -286,6 +321,7 @@ stop(struct worker *worker)
     if (!worker->loop)
         return;
     admin_free(worker->admin);
+    route_finish(&worker->route);
     door_list_close(&worker->doors);
     guest_list_close(&worker->guests, "gimuxd ends");
     svm_list_close(&worker->svms, "gimuxd ends");
@@ -294,6 +330,8 @@ stop(struct worker *worker)
     route_fini(&worker->route);
     upgrade_fini(&worker->upgrade);
     loop_timer_free(worker->drain);
+    loop_timer_free(worker->flood);
+    loop_timer_free(worker->log);
     loop_watch_free(worker->control_watch);
     loop_free(worker->loop);
 }
@@ -339,11 +377,14 @@ worker_run(struct conf *conf, int control, int takeover, bool foreground)
                  (unsigned long long)route_memory_bound(conf));
         if (!foreground)
             leave_terminal();
+        on_flood(&worker);
+        on_log(&worker);
         keeper_send(control, KEEPER_UP, -1);
         loop_run(worker.loop);
         log_info(NULL, "ended");
     }
     stop(&worker);
     conf_free(worker.conf);
+    log_next_interval();
     return started ? 0 : 1;
 }

@@ -159,7 +159,7 @@ def test_a_configuration_that_only_root_can_read(world):
 
 @pytest.fixture(scope="module", name="pki")
 def fixture_pki(tmp_path_factory):
-    return certs.make(tmp_path_factory.mktemp("pki"))
+    return certs.make(tmp_path_factory.mktemp("pki"), ["av"])
 
 
 def test_keys_are_read_as_the_user_at_start_as_on_reload(world, pki):
@@ -172,12 +172,12 @@ def test_keys_are_read_as_the_user_at_start_as_on_reload(world, pki):
     files["key"].chmod(0o600)
     svm = world.svm("svm", "--quiet", "--cert", pki / "server.pem", "--key", pki / "server.key", "--ca", pki / "ca.pem",
                     listen="tls:127.0.0.1:0")
-    solution = {"svm": {"address": svm, **files}}
+    solution = {"av": {"address": svm, **files}}
     path = configure(world, solution)
     for words in ("-f", "--check"):
         gimuxd = world.track(Program("gimuxd", words, "-c", path))
         assert gimuxd.wait() == 1
-        assert re.search(rf"error solution=svm .*{files['key']}.*Permission denied", gimuxd.err), gimuxd.err
+        assert re.search(rf"error solution=av .*{files['key']}.*Permission denied", gimuxd.err), gimuxd.err
     os.chown(files["key"], 0, NOBODY.pw_gid)
     files["key"].chmod(0o640)
     assert world.track(Program("gimuxd", "--check", "-c", path)).wait() == 0

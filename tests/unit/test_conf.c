@@ -141,11 +141,12 @@ static const char full[] =
     "doors { vsock = \"vsock:any:1\" vm_dir = /vms vm_group = kvm shared = \"unix:/s\" vmx = \"unix:/x\"\n"
     "  port = 7 unknown_cid = hello redial = 10ms }\n"
     "limits { memory = 1G vm_log = 1M vm_window = 64K vms = 2 connections = 3 }\n"
+    "storage { dir = \"/var/lib/gimux\" vm = 5M total = 6M }\n"
     "vm \"" VM_A "\" { cid = 5 uds_path = /u dial = \"vsock:5:6\" dial_connect = yes }\n"
     "vm \"AAAAAAAA-bbbb-cccc-dddd-eeeeeeeeeeee\" {}\n"
     "solution \"low\" { address = \"tcp:h:1\" plain = true }\n"
     "solution \"z\" { address = \"tcp:h:1\" plain = true altitude = 9 }\n"
-    "solution \"a\" { altitude = 9 address = \"tls:h:1\" cert = /c key = /k ca = /r\n"
+    "solution \"a\" { altitude = 9 address = \"tls:h:1\" cert = /c key = /k ca = /r crl = /l\n"
     "  tls_name = n policy = drop window = 3K heartbeat = 51ms redial_max = 52ms\n"
     "  classes = {file, dns} vms = {\"" VM_B "\"} mute = {\"C:\\\\\", '/proc/${x}'} }\n";
 
@@ -283,6 +284,12 @@ test_refused(void **state)
         { "log = \"stderr|syslog\"", "1: log = \"stderr|syslog\": expected one of stderr|syslog\n" },
         { "\n\nheartbeat = 1ms", "3: heartbeat = 1ms: expected 50 to 3600000 ms\n" },
         { "limits {\n  vm_log = 1K\n}", "2: vm_log = 1K: expected 262144 to 68719476736 bytes\n" },
+        { "storage {\n  vm = 1M\n}", "2: vm = 1M: expected 4194304 to 1099511627776 bytes\n" },
+        { "storage { dir = /d vm = 9M total = 8M }", "1: storage: vm is more than total\n" },
+        { "solution s { address = \"tcp:h:1\" plain = yes policy = spill }",
+          "1: solution \"s\": policy = spill: expected durability = process or disk\n" },
+        { "solution s { address = \"tcp:h:1\" plain = yes durability = disk }",
+          "1: solution \"s\": durability: expected a storage section with a dir\n" },
         { "limits {\n\n  vms = 0\n}", "3: vms = 0: expected 1 to 65536\n" },
         { "doors { vsock = \"unix:/a\" }", "1: vsock = \"unix:/a\": expected vsock:CID:PORT\n" },
         { "admin = nonsense",
@@ -370,7 +377,7 @@ other_value(const struct option_info *option)
     case KIND_DURATION:
         return "77ms";
     case KIND_CHOICE:
-        return strchr(option->choices, '|') + 1; /* of two */
+        return strcmp(option->name, "policy") == 0 ? "drop" : "process";
     case KIND_LIST:
         return strcmp(option->name, "vms") == 0 ? "{\"" VM_B "\"}" : "{\"file\"}";
     default:
@@ -382,7 +389,8 @@ other_value(const struct option_info *option)
 static void
 test_every_difference_counts(void **state)
 {
-    static const char solution[] = "solution s { address = \"tls:h:1\" cert = /c key = /k ca = /r %s%s%s }";
+    static const char solution[] =
+        "storage { dir = /d } solution s { address = \"tls:h:1\" cert = /c key = /k ca = /r %s%s%s }";
     static const char vm[] = "vm \"" VM_A "\" { %s%s%s }";
     char text[512];
 
