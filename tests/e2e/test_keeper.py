@@ -37,7 +37,7 @@ def test_both_end_when_the_keeper_is_killed(world):
     wait_for("the end of the worker", lambda: not is_alive(worker))
 
 
-@pytest.mark.parametrize("number, name", [(signal.SIGSEGV, "11"), (signal.SIGKILL, "9"), (signal.SIGTERM, None)])
+@pytest.mark.parametrize("number, name", [(signal.SIGABRT, "6"), (signal.SIGKILL, "9"), (signal.SIGTERM, None)])
 def test_the_keeper_ends_as_the_worker_does(world, number, name):
     world.configure({})
     world.start()
