@@ -34,14 +34,15 @@ endif
 $(BUILD)/config.mk: packaging/deps
 	@packaging/deps build
 	@mkdir -p $(@D)
-	@for lib in libevent openssl libprotobuf-c libconfuse jansson libpcap zlib; do \
+	@for lib in libevent openssl libprotobuf-c libconfuse jansson libseccomp libpcap zlib; do \
 		name=$$(echo $$lib | tr a-z- A-Z_); \
 		echo "$${name}_LIBS := $$(pkg-config --libs $$lib)"; \
 	done > $@
 
 # ---- generated code ----
 PB := $(BUILD)/gen/proto/gimux.pb-c
-$(PB).c $(PB).h &: proto/gimux.proto
+HANDOVER_PB := $(BUILD)/gen/proto/handover.pb-c
+$(BUILD)/gen/proto/%.pb-c.c $(BUILD)/gen/proto/%.pb-c.h &: proto/%.proto
 	@mkdir -p $(@D)
 	$(call say,PROTOC,$<)protoc-c --c_out=$(BUILD)/gen $<
 
@@ -52,22 +53,22 @@ MUX_SRC    := $(wildcard mux/*.c)
 CLIENT_SRC := $(wildcard client/*.c)
 SIM_SRC    := $(wildcard thinagent-sim/*.c)
 
-$(BUILD)/obj/%.o: %.c $(PB).h $(BUILD)/config.mk
+$(BUILD)/obj/%.o: %.c $(PB).h $(HANDOVER_PB).h $(BUILD)/config.mk
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
-$(PB).o: $(PB).c
+$(PB).o $(HANDOVER_PB).o: %.o: %.c
 	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(OPTIMIZE) $(CSTD) -fPIC $(SANITIZE) -c -o $@ $<
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # Archives: the wire, the daemon without its main, the driver simulator without its main.
 $(BUILD)/libproto.a: $(call objects,$(PROTO_SRC)) $(PB).o
-$(BUILD)/libmux.a: $(call objects,$(filter-out mux/main.c,$(MUX_SRC)))
+$(BUILD)/libmux.a: $(call objects,$(filter-out mux/main.c,$(MUX_SRC))) $(HANDOVER_PB).o
 $(BUILD)/libsim.a: $(call objects,$(filter-out thinagent-sim/main.c,$(SIM_SRC)))
 $(BUILD)/libproto.a $(BUILD)/libmux.a $(BUILD)/libsim.a:
 	@rm -f $@
 	$(call say,AR,$@)ar rcs $@ $^
 
-MUX_LIBS    = $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS) $(LIBCONFUSE_LIBS) $(JANSSON_LIBS)
+MUX_LIBS    = $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS) $(LIBCONFUSE_LIBS) $(JANSSON_LIBS) $(LIBSECCOMP_LIBS)
 CLIENT_LIBS = $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS)
 SIM_LIBS    = $(LIBPCAP_LIBS) $(JANSSON_LIBS) $(ZLIB_LIBS) $(LIBEVENT_LIBS)
 
@@ -101,7 +102,7 @@ STATIC_LIBS = $$(pkg-config --static --libs $(1))
 STATIC_SIM  = -lpcap -ldbus-1 -Wl,--defsym=sd_listen_fds=0,--defsym=sd_is_socket=0
 STATIC_LD   = $(CC) $(LDFLAGS) -static -o $@ $^
 $(BUILD)/gimuxd-static: $(BUILD)/obj/mux/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
-	$(call say,LINK,$@)$(STATIC_LD) $(call STATIC_LIBS,libevent openssl libprotobuf-c libconfuse jansson) 2> $@.log || \
+	$(call say,LINK,$@)$(STATIC_LD) $(call STATIC_LIBS,libevent openssl libprotobuf-c libconfuse jansson libseccomp) 2> $@.log || \
 		{ cat $@.log >&2; false; }
 $(BUILD)/thinagent-sim-static: $(BUILD)/obj/thinagent-sim/main.o $(BUILD)/libsim.a $(BUILD)/libproto.a
 	$(call say,LINK,$@)$(STATIC_LD) $(STATIC_SIM) $(call STATIC_LIBS,jansson zlib libevent libprotobuf-c) 2> $@.log || \
@@ -175,7 +176,7 @@ chaos: $(addprefix $(BUILD)/,gimuxd chaos/chaos chaos/powercut.so) ## the contra
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
 H_FILES := $(wildcard */*.h tests/*/*.h)
 .PHONY: lint
-lint: $(PB).h | lint-deps ## clang-format, which file may include what, cppcheck, clang-tidy
+lint: $(PB).h $(HANDOVER_PB).h | lint-deps ## clang-format, which file may include what, cppcheck, clang-tidy
 	@tests/lint/run $(BUILD) $(C_FILES) -- $(H_FILES)
 
 $(BUILD)/compile_commands.json: Makefile $(C_FILES)

@@ -22,6 +22,8 @@ struct admin {
     struct evhttp *http;
     struct address address;
     struct admin_view view;
+    struct evconnlistener *listener;
+    int fd;
 };
 
 /* ---- /metrics ---- */
@@ -377,23 +379,26 @@ serve(struct admin *admin, struct loop *loop, int fd)
     bound = admin->http ? evhttp_accept_socket_with_handle(admin->http, fd) : NULL;
     if (!bound)
         return false;
-    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
+    admin->listener = evhttp_bound_socket_get_listener(bound);
+    evconnlistener_set_error_cb(admin->listener, on_accept_error);
     return true;
 }
 
 struct admin *
-admin_new(struct loop *loop, const struct address *address, const struct admin_view *view)
+admin_new(struct loop *loop, const struct address *address, int fd, const struct admin_view *view)
 {
     struct admin *admin = calloc(1, sizeof(*admin));
-    char text[ADDRESS_TEXT_MAX];
-    int fd = listen_open(address);
 
-    if (!admin || fd < 0)
-        goto failed;
+    if (!admin || !serve(admin, loop, fd)) {
+        close(fd);
+        if (admin && admin->http)
+            evhttp_free(admin->http);
+        free(admin);
+        return NULL;
+    }
     admin->address = *address;
     admin->view = *view;
-    if (!serve(admin, loop, fd))
-        goto failed;
+    admin->fd = fd;
     evhttp_set_max_headers_size(admin->http, REQUEST_MAX);
     evhttp_set_max_body_size(admin->http, REQUEST_MAX);
     evhttp_set_timeout(admin->http, 10);
@@ -401,15 +406,21 @@ admin_new(struct loop *loop, const struct address *address, const struct admin_v
     evhttp_set_cb(admin->http, "/metrics", on_metrics, admin);
     evhttp_set_cb(admin->http, "/v1/status", on_status, admin);
     return admin;
+}
 
-failed:
-    log_error(NULL, "admin: cannot listen on %s: %s", address_format(address, text), strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    if (admin && admin->http)
-        evhttp_free(admin->http);
-    free(admin);
-    return NULL;
+void
+admin_freeze(struct admin *admin, bool frozen)
+{
+    if (frozen)
+        evconnlistener_disable(admin->listener);
+    else
+        evconnlistener_enable(admin->listener);
+}
+
+int
+admin_fd(const struct admin *admin)
+{
+    return admin->fd;
 }
 
 void

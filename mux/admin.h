@@ -19,10 +19,18 @@ struct admin_view {
     const struct guest_list *guests;
 };
 
-/* Opens the door at a UNIX address. NULL, having logged why, if that cannot be. */
-struct admin *admin_new(struct loop *loop, const struct address *address, const struct admin_view *view);
+/* Serves a socket that listens on a UNIX address (see listen_open), and takes it over. NULL, with the socket
+ * closed, if memory is out. */
+struct admin *admin_new(struct loop *loop, const struct address *address, int fd,
+                        const struct admin_view *view);
 
-/* Closes it and removes the socket. NULL is fine. */
+/* The socket. */
+int admin_fd(const struct admin *admin);
+
+/* Lets nobody in for a while: who comes, waits in the kernel. */
+void admin_freeze(struct admin *admin, bool frozen);
+
+/* Closes it and removes it from the file system. NULL is fine. */
 void admin_free(struct admin *admin);
 
 #endif

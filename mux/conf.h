@@ -91,12 +91,14 @@ struct conf {
     char path[CONF_PATH_MAX]; /* of the file */
     char host[CONF_NAME_MAX]; /* this host's name, for SVMs */
     char pid_file[CONF_PATH_MAX];
-    struct address admin; /* UNIX socket of the admin door */
-    int syslog;           /* 0 stderr, 1 syslog */
-    int log_level;        /* enum log_level */
-    uint32_t heartbeat;   /* ms: asked of drivers */
-    uint32_t silence;     /* ms: a driver silent for so long is reported lost */
-    uint32_t drain;       /* ms: how long SIGTERM waits for SVMs */
+    char user[CONF_NAME_MAX]; /* that root becomes when all is open; empty: stays root */
+    bool sandbox;             /* system calls are filtered */
+    struct address admin;     /* UNIX socket of the admin door */
+    int syslog;               /* 0 stderr, 1 syslog */
+    int log_level;            /* enum log_level */
+    uint32_t heartbeat;       /* ms: asked of drivers */
+    uint32_t silence;         /* ms: a driver silent for so long is reported lost */
+    uint32_t drain;           /* ms: how long SIGTERM waits for SVMs */
     struct conf_doors doors;
     struct conf_limits limits;
     struct conf_storage storage;

@@ -701,6 +701,31 @@ conn_fd(const struct conn *conn)
     return conn->fd;
 }
 
+bool
+conn_export(const struct conn *conn, struct conn_rest *rest)
+{
+    *rest = (struct conn_rest){ .in = conn->in,
+                                .in_len = conn->in_len,
+                                .out = conn->out_len > 0 ? conn->out + conn->out_at : NULL,
+                                .out_len = conn->out_len };
+    return conn->state == CONN_OPEN && !conn->tls;
+}
+
+bool
+conn_import(struct conn *conn, const struct conn_rest *rest)
+{
+    assert(conn->state == CONN_OPEN && conn->in_len == 0 && conn->out_len == 0);
+    if (rest->in_len > conn->limits.in || rest->out_len > conn->limits.out)
+        return false;
+    if ((rest->in_len > 0 && !keep_rest(conn, rest->in, rest->in_len)) ||
+        (rest->out_len > 0 && !queue(conn, rest->out, rest->out_len)))
+        return false;
+    watch_for(conn);
+    if (conn->in_len > 0)
+        loop_defer(conn->loop, &conn->task);
+    return true;
+}
+
 const struct tls *
 conn_tls(const struct conn *conn)
 {

@@ -76,6 +76,21 @@ void conn_finish(struct conn *conn, const char *why);
 /* The connected socket, for asking the kernel who the peer is. */
 int conn_fd(const struct conn *conn);
 
+/* What a connection without TLS has beside its socket, all of it the connection's. */
+struct conn_rest {
+    const uint8_t *in; /* read, not consumed */
+    size_t in_len;
+    const uint8_t *out; /* to be sent */
+    size_t out_len;
+};
+
+/* For handing the connection over: false if it is not open, and so not worth it. */
+bool conn_export(const struct conn *conn, struct conn_rest *rest);
+
+/* Gives a connection that was just made what its former owner had; data comes at the end of the turn. False
+ * if that is more than the limits allow, or memory is out. */
+bool conn_import(struct conn *conn, const struct conn_rest *rest);
+
 /* Its TLS; NULL: none, or it is closed. */
 const struct tls *conn_tls(const struct conn *conn);
 

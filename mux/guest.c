@@ -5,7 +5,7 @@
  *      |                        |                                  |
  *      +---- REJECT ------------+-------- disconnect(reason) ------+----> CLOSED
  *
- * Every end goes through disconnect. The session lives until its connection says that it is closed. */
+ * Every end goes through guest_disconnect. The session lives until its connection says that it is closed. */
 #include "mux/guest.h"
 
 #include <assert.h>
@@ -15,31 +15,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "mux/guest_inner.h"
 #include "mux/log.h"
 #include "mux/stats.h"
 #include "mux/text.h"
 
 #define SESSIONS_OF_VM 16u /* connections of one VM at a time: one that hoards them costs no other VM */
 
-enum guest_state { GUEST_GREETING, GUEST_ACTIVE, GUEST_SILENT, GUEST_CLOSED };
-
 static const char *const state_names[] = { "greeting", "active", "silent", "closed" };
-
-struct guest {
-    struct guest_list *list;
-    struct conn *conn;
-    struct guest_door door;
-    enum guest_state state;
-    struct stream *stream;      /* from HELLO on, until it is closed or taken by another session */
-    struct volume_map *volumes; /* of a Windows driver, once it has told them */
-    bool spoken;                /* a byte has come */
-    uint64_t heard; /* loop_now of the last byte; while greeting, of the first, or of the connection */
-    uint64_t spoke; /* and of the last record that we sent */
-    uint64_t acked; /* last sequence that was acknowledged */
-    void (*gone)(void *arg);
-    void *gone_arg;
-    LIST_ENTRY(guest) in_list;
-};
 
 const struct conn_limits guest_conn_limits = { .in = GR_MAX_RECORD, .out = GUEST_OUT_MAX };
 
@@ -81,9 +64,8 @@ send_record(struct guest *guest, struct gr_record *record)
 
 /* ---- the end ---- */
 
-/* The session's stream is closed, once, and the connection ends; if `last` is given it is sent first. */
-static void
-disconnect(struct guest *guest, struct gr_record *last, bool ended, const char *reason)
+void
+guest_disconnect(struct guest *guest, struct gr_record *last, bool ended, const char *reason)
 {
     if (guest->state == GUEST_CLOSED)
         return;
@@ -110,7 +92,7 @@ static void __attribute__((format(printf, 2, 3))) protocol_error(struct guest *g
     va_end(args);
     stats.guest_errors_total++;
     log_warning(&about, "%s: closed: %s", guest->door.name, reason);
-    disconnect(guest, NULL, false, reason);
+    guest_disconnect(guest, NULL, false, reason);
 }
 
 /* ---- HELLO ---- */
@@ -125,7 +107,7 @@ reject(struct guest *guest, uint16_t code, const char *reason)
     record.body.reject.reason = (struct gr_text){ (const uint8_t *)reason, (uint32_t)strlen(reason) };
     stats.guest_rejects_total++;
     log_warning(&about, "%s: hello rejected: %s", guest->door.name, reason);
-    disconnect(guest, &record, false, reason);
+    guest_disconnect(guest, &record, false, reason);
 }
 
 static void
@@ -198,9 +180,8 @@ hello_text(const struct gr_text *text, uint16_t driver, char out[VM_TEXT_MAX])
     memcpy(out, buf, len + 1);
 }
 
-/* For the route, and after a hello: what was accepted while the driver was away. */
-static void
-on_accepted(void *arg)
+void
+guest_accepted(void *arg)
 {
     struct guest *guest = arg;
     struct gr_record record = { .type = GR_ACK };
@@ -246,7 +227,7 @@ on_hello(struct guest *guest, const struct gr_record *record)
     log_info(&about, "connected by %s: build %s, %s, boot %s, from sequence %llu", guest->door.name, build,
              guest_os, guest->stream->boot_text, (unsigned long long)guest->stream->log.last + 1);
     welcome(guest);
-    on_accepted(guest);
+    guest_accepted(guest);
 }
 
 /* ---- records ---- */
@@ -330,7 +311,7 @@ on_record(struct guest *guest, const struct gr_record *record)
         on_hello(guest, record);
         break;
     case GR_BYE:
-        disconnect(guest, NULL, true, "the driver said BYE");
+        guest_disconnect(guest, NULL, true, "the driver said BYE");
         break;
     default:
         protocol_error(guest, "%s record, expected one that drivers send", gr_type_name(record->type));
@@ -432,7 +413,7 @@ on_closed(void *arg, const char *why)
     free(guest);
 }
 
-static const struct conn_ops conn_ops = {
+const struct conn_ops guest_conn_ops = {
     .open = on_open, .data = on_data, .writable = on_open, .closed = on_closed
 };
 
@@ -470,12 +451,12 @@ on_replaced(void *arg, const char *why)
 
     log_info(&about, "%s: closed: %s", guest->door.name, why);
     guest->stream = NULL;
-    disconnect(guest, NULL, false, why);
+    guest_disconnect(guest, NULL, false, why);
 }
 
 const struct route_guest_ops guest_route_ops = { .pause = on_pause,
                                                  .resume = on_resume,
-                                                 .accepted = on_accepted,
+                                                 .accepted = guest_accepted,
                                                  .interest = on_interest,
                                                  .replaced = on_replaced };
 
@@ -549,6 +530,20 @@ guest_list_pause(struct guest_list *list)
 }
 
 void
+guest_list_resume(struct guest_list *list)
+{
+    struct guest *guest;
+
+    list->ending = false;
+    LIST_FOREACH (guest, &list->guests, in_list) {
+        guest->heard = loop_now(); /* who is paused cannot be heard */
+        if (!guest->stream || !guest->stream->vm->paused)
+            conn_resume(guest->conn);
+    }
+    loop_timer_start(list->heartbeat, list->conf->heartbeat / 2);
+}
+
+void
 guest_list_close(struct guest_list *list, const char *reason)
 {
     struct guest *guest;
@@ -559,7 +554,7 @@ guest_list_close(struct guest_list *list, const char *reason)
 
         next = LIST_NEXT(guest, in_list);
         bye.body.bye.reason = (struct gr_text){ (const uint8_t *)reason, (uint32_t)strlen(reason) };
-        disconnect(guest, guest->stream ? &bye : NULL, false, reason);
+        guest_disconnect(guest, guest->stream ? &bye : NULL, false, reason);
     }
 }
 
@@ -616,8 +611,8 @@ begin(struct guest_list *list, const struct guest_door *door)
     return guest;
 }
 
-static void
-enlist(struct guest *guest, struct conn *conn)
+void
+guest_enlist(struct guest *guest, struct conn *conn)
 {
     guest->conn = conn;
     LIST_INSERT_HEAD(&guest->list->guests, guest, in_list);
@@ -634,9 +629,9 @@ guest_accept(struct guest_list *list, int fd, const struct guest_door *door)
         close(fd);
         return;
     }
-    conn = conn_new(list->loop, fd, &guest_conn_limits, &conn_ops, guest);
+    conn = conn_new(list->loop, fd, &guest_conn_limits, &guest_conn_ops, guest);
     if (conn)
-        enlist(guest, conn);
+        guest_enlist(guest, conn);
     else
         free(guest);
 }
@@ -653,7 +648,7 @@ guest_adopt(struct guest_list *list, struct conn *conn, const struct guest_door 
     }
     guest->gone = gone;
     guest->gone_arg = arg;
-    enlist(guest, conn);
-    conn_set_owner(conn, &conn_ops, guest);
+    guest_enlist(guest, conn);
+    conn_set_owner(conn, &guest_conn_ops, guest);
     return true;
 }

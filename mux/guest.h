@@ -7,6 +7,7 @@
 
 #include "mux/conf.h"
 #include "mux/conn.h"
+#include "mux/handover.h"
 #include "mux/loop.h"
 #include "mux/route.h"
 
@@ -56,6 +57,25 @@ void guest_accept(struct guest_list *list, int fd, const struct guest_door *door
  * called with arg when the session has ended; false if it could not begin, and the connection was closed. */
 bool guest_adopt(struct guest_list *list, struct conn *conn, const struct guest_door *door,
                  void (*gone)(void *arg), void *arg);
+
+/* ---- handing over ---- */
+
+/* After guest_list_pause: reads on, as before it. */
+void guest_list_resume(struct guest_list *list);
+
+/* Adds every session to the message and its socket to the files; they stay ours, too. After guest_list_pause.
+ */
+void guest_list_export(const struct guest_list *list, Gimux__Handover__V1__Handover *message,
+                       struct handover_files *files);
+
+/* A session of another gimuxd goes on here, paused; its stream must be there already (route_take_stream).
+ * `gone` as in guest_adopt. False, having logged why, if it cannot; it is then not fit for anything but to
+ * exit. */
+bool guest_import(struct guest_list *list, const Gimux__Handover__V1__Guest *from,
+                  struct handover_files *files, void (*gone)(void *arg), void *arg);
+
+/* The other gimuxd has let go: the sessions that were imported are read, and told what is accepted. */
+void guest_list_taken(struct guest_list *list);
 
 /* What conn_dial is to be told for a connection that guest_adopt will take. */
 extern const struct conn_limits guest_conn_limits;

@@ -1,4 +1,4 @@
-/* The doors: where guests come in, and the VMs that gimuxd dials itself.
+/* The doors: where guests come in.
  *
  * A door is a listening socket and what is known of whoever comes by it: a per-VM socket proves which VM it
  * is, a vsock peer is known by its CID, the shared socket proves nothing. Wanted doors are derived from the
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
@@ -19,9 +20,11 @@
 #include "mux/log.h"
 
 #define BACKLOG          256
-#define ACCEPT_AT_ONCE   64  /* connections taken in one turn */
-#define NO_ACCEPT_MS     500 /* how long a door rests when descriptors have run out */
-#define CONNECT_LINE_MAX 64  /* bytes of a VMM's answer to CONNECT */
+#define VM_MODE          0660 /* of a VM's socket that is open to a group */
+#define ACCEPT_AT_ONCE   64   /* connections taken in one turn */
+#define NO_ACCEPT_MS     500  /* how long a door rests when descriptors have run out */
+#define CONNECT_LINE_MAX 64   /* bytes of a VMM's answer to CONNECT */
+#define STEP_MS          10   /* between attempts to listen */
 
 enum door_kind { DOOR_VSOCK, DOOR_VM, DOOR_SHARED, DOOR_VMX };
 
@@ -34,22 +37,15 @@ struct door {
     struct loop_watch *watch;
     struct loop_timer *rest;
     bool wanted; /* while the configuration is compared */
+    bool former; /* another gimuxd's, which may go on with it */
     LIST_ENTRY(door) in_list;
 };
 
-/* A VM that gimuxd dials. */
-struct dialled {
-    struct door_list *list;
-    struct conf_vm vm;
-    uint32_t port; /* for CONNECT */
-    struct loop_timer *timer;
-    struct conn *conn; /* until a session has taken it */
-    bool in_session;
-    bool asked;  /* CONNECT was sent, its answer is awaited */
-    bool failed; /* the last attempt did; the next failure is not worth a line */
-    bool wanted;
-    bool dropped; /* to be freed when its connection or session has ended */
-    LIST_ENTRY(dialled) in_list;
+/* A listening socket of another gimuxd. */
+struct spare {
+    struct address address;
+    int fd;
+    LIST_ENTRY(spare) in_list;
 };
 
 /* ---- accepting ---- */
@@ -108,7 +104,8 @@ on_rested(void *arg)
 {
     struct door *door = arg;
 
-    loop_watch_set(door->watch, LOOP_READ);
+    if (!door->list->frozen)
+        loop_watch_set(door->watch, LOOP_READ);
 }
 
 /* ---- opening ---- */
@@ -128,32 +125,45 @@ remove_leftover(const struct address *address, const struct sockaddr_storage *na
     return dead && lstat(address->path, &info) == 0 && S_ISSOCK(info.st_mode) && unlink(address->path) == 0;
 }
 
-int
-listen_open(const struct address *address)
+/* Binds and listens. Returns whether that worked, with errno set. */
+static bool
+try_listen(int fd, const struct address *address, const struct sockaddr_storage *name, socklen_t len)
 {
+    int result = bind(fd, (const struct sockaddr *)name, len);
+
+    if (result != 0 && errno == EADDRINUSE && address->kind == ADDRESS_UNIX) {
+        if (remove_leftover(address, name, len))
+            result = bind(fd, (const struct sockaddr *)name, len);
+        else
+            errno = EADDRINUSE;
+    }
+    return result == 0 && listen(fd, BACKLOG) == 0;
+}
+
+int
+listen_open(const struct address *address, mode_t mode, const struct sandbox_user *user, unsigned patience_ms)
+{
+    const struct timespec step = { .tv_nsec = STEP_MS * 1000000L };
     struct sockaddr_storage name;
     socklen_t len = address_to_sockaddr(address, &name);
     int fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    mode_t mask = umask(0177); /* UNIX sockets: for root, or who we run as */
-    int result;
+    mode_t mask = umask(0777 & ~mode);
+    bool good = fd >= 0 && try_listen(fd, address, &name, len);
+    int why;
 
-    if (fd < 0) {
-        umask(mask);
-        return -1;
+    for (unsigned waited = 0; !good && fd >= 0 && errno == EADDRINUSE && waited < patience_ms;
+         waited += STEP_MS) {
+        nanosleep(&step, NULL);
+        good = try_listen(fd, address, &name, len);
     }
-    result = bind(fd, (struct sockaddr *)&name, len);
-    if (result != 0 && errno == EADDRINUSE && address->kind == ADDRESS_UNIX &&
-        remove_leftover(address, &name, len))
-        result = bind(fd, (struct sockaddr *)&name, len);
     umask(mask);
-    if (result != 0 || listen(fd, BACKLOG) != 0) {
-        int why = errno;
-
+    if (good && (address->kind != ADDRESS_UNIX || sandbox_give(user, address->path, (gid_t)-1)))
+        return fd;
+    why = errno;
+    if (fd >= 0)
         close(fd);
-        errno = why;
-        return -1;
-    }
-    return fd;
+    errno = why;
+    return -1;
 }
 
 /* The number of a group, from its name or its number. Read from /etc/group itself: a static program has no
@@ -182,6 +192,7 @@ find_group(const char *name, gid_t *gid)
 static bool
 open_to_group(const char *path, const char *name)
 {
+    struct stat info;
     gid_t gid;
 
     if (name[0] == '\0')
@@ -190,20 +201,26 @@ open_to_group(const char *path, const char *name)
         log_error(NULL, "doors: vm_group = \"%s\": no such group", name);
         return false;
     }
-    if (chown(path, (uid_t)-1, gid) == 0 && chmod(path, 0660) == 0)
+    if (lstat(path, &info) == 0 && (info.st_gid == gid || lchown(path, (uid_t)-1, gid) == 0) &&
+        ((info.st_mode & 0777) == VM_MODE || chmod(path, VM_MODE) == 0))
         return true;
-    log_error(NULL, "cannot open unix:%s to group %s: %s", path, name, strerror(errno));
+    log_error(NULL, "cannot open unix:%s to group %s: %s%s", path, name, strerror(errno), sandbox_as());
     return false;
+}
+
+static void
+close_socket(const struct address *address, int fd)
+{
+    close(fd);
+    if (address->kind == ADDRESS_UNIX && unlink(address->path) != 0 && errno != ENOENT)
+        log_info(NULL, "cannot remove unix:%s: %s%s", address->path, strerror(errno), sandbox_as());
 }
 
 static void
 close_door(struct door *door)
 {
-    if (door->fd >= 0) {
-        close(door->fd);
-        if (door->address.kind == ADDRESS_UNIX)
-            unlink(door->address.path);
-    }
+    if (door->fd >= 0)
+        close_socket(&door->address, door->fd);
     loop_watch_free(door->watch);
     loop_timer_free(door->rest);
     LIST_REMOVE(door, in_list);
@@ -221,6 +238,18 @@ find_door(const struct door_list *list, const struct address *address, enum door
     return NULL;
 }
 
+static void
+open_door(struct door *door)
+{
+    const struct door_list *list = door->list;
+    bool grouped = door->kind == DOOR_VM && list->conf->doors.vm_group[0] != '\0';
+
+    door->fd = door_list_take(door->list, &door->address);
+    door->former = door->fd >= 0;
+    if (!door->former)
+        door->fd = listen_open(&door->address, grouped ? VM_MODE : 0600, list->user, list->patience);
+}
+
 static bool
 want_door(struct door_list *list, const struct address *address, enum door_kind kind, const uint8_t *vm_uuid)
 {
@@ -235,16 +264,18 @@ want_door(struct door_list *list, const struct address *address, enum door_kind 
         door->kind = kind;
         door->address = *address;
         LIST_INSERT_HEAD(&list->doors, door, in_list);
-        door->fd = listen_open(address);
+        open_door(door);
         if (door->fd >= 0)
             door->watch = loop_watch_new(list->loop, door->fd, on_connection, door);
         door->rest = loop_timer_new(list->loop, on_rested, door);
         if (!door->watch || !door->rest) {
-            log_error(NULL, "cannot listen on %s: %s", address_format(address, text), strerror(errno));
+            log_error(NULL, "cannot listen on %s: %s%s", address_format(address, text), strerror(errno),
+                      sandbox_as());
             close_door(door);
             return false;
         }
-        loop_watch_set(door->watch, LOOP_READ);
+        if (!list->frozen)
+            loop_watch_set(door->watch, LOOP_READ);
         log_info(NULL, "listening on %s", address_format(address, text));
     }
     door->wanted = true;
@@ -274,8 +305,10 @@ want_vm_doors(struct door_list *list, const struct conf *conf, const struct conf
     bool good = true;
 
     snprintf(port, sizeof(port), "%u", conf->doors.port);
-    if (conf->doors.vm_dir[0] && mkdir(conf->doors.vm_dir, 0755) == 0)
+    if (conf->doors.vm_dir[0] && mkdir(conf->doors.vm_dir, 0755) == 0) {
+        sandbox_give(list->user, conf->doors.vm_dir, (gid_t)-1);
         log_info(NULL, "made the directory %s", conf->doors.vm_dir);
+    }
     if (conf->doors.vm_dir[0])
         good = want_path(list, vm->uuid, "%s/%s.sock", conf->doors.vm_dir, vm->uuid_text);
     if (vm->uds_path[0])
@@ -283,180 +316,23 @@ want_vm_doors(struct door_list *list, const struct conf *conf, const struct conf
     return good;
 }
 
-/* ---- dialling ---- */
-
-static void
-free_dialled(struct dialled *dialled)
-{
-    loop_timer_free(dialled->timer);
-    free(dialled);
-}
-
-static void
-dial_later(struct dialled *dialled)
-{
-    dialled->conn = NULL;
-    dialled->in_session = false;
-    dialled->asked = false;
-    if (dialled->dropped)
-        free_dialled(dialled);
-    else
-        loop_timer_start(dialled->timer, dialled->list->conf->doors.redial);
-}
-
-static void
-dial_failed(struct dialled *dialled, const char *why)
-{
-    char text[ADDRESS_TEXT_MAX];
-
-    if (!dialled->failed)
-        log_warning((&(struct log_who){ .vm = dialled->vm.uuid_text }), "cannot dial %s: %s; trying on",
-                    address_format(&dialled->vm.dial, text), why);
-    dialled->failed = true;
-    dial_later(dialled);
-}
-
-static void
-on_session_gone(void *arg)
-{
-    dial_later(arg);
-}
-
-/* The byte stream to the driver stands: a guest session takes it. */
-static void
-hand_over(struct dialled *dialled)
-{
-    struct guest_door door = { .proved = true };
-
-    address_format(&dialled->vm.dial, door.name);
-    memcpy(door.vm_uuid, dialled->vm.uuid, GR_UUID_SIZE);
-    if (dialled->vm.dial.kind == ADDRESS_VSOCK)
-        door.cid = dialled->vm.dial.cid;
-    dialled->failed = false;
-    if (guest_adopt(dialled->list->guests, dialled->conn, &door, on_session_gone, dialled)) {
-        dialled->in_session = true;
-        dialled->conn = NULL;
-    }
-}
-
-static void
-on_dial_open(void *arg)
-{
-    struct dialled *dialled = arg;
-    char line[CONNECT_LINE_MAX];
-    int len;
-
-    if (!dialled->vm.dial_connect) {
-        hand_over(dialled);
-        return;
-    }
-    len = snprintf(line, sizeof(line), "CONNECT %u\n", dialled->port);
-    dialled->asked = true;
-    conn_write(dialled->conn, line, (size_t)len);
-}
-
-/* A VMM's answer: "OK <port>\n", then the driver's bytes. */
-static size_t
-on_dial_data(void *arg, const uint8_t *buf, size_t len)
-{
-    struct dialled *dialled = arg;
-    const uint8_t *end = memchr(buf, '\n', len < CONNECT_LINE_MAX ? len : CONNECT_LINE_MAX);
-
-    if (!end && len < CONNECT_LINE_MAX)
-        return 0;
-    if (!dialled->asked || !end || len < 2 || memcmp(buf, "OK", 2) != 0) {
-        conn_close(dialled->conn, "expected OK in answer to CONNECT");
-        return len;
-    }
-    hand_over(dialled);
-    return (size_t)(end - buf) + 1;
-}
-
-static void
-on_dial_writable(void *arg)
-{
-    (void)arg; /* a line is all that is ever written */
-}
-
-static void
-on_dial_closed(void *arg, const char *why)
-{
-    dial_failed(arg, why);
-}
-
-static const struct conn_ops dial_ops = {
-    .open = on_dial_open, .data = on_dial_data, .writable = on_dial_writable, .closed = on_dial_closed
-};
-
-static void
-dial(void *arg)
-{
-    struct dialled *dialled = arg;
-    struct sockaddr_storage name;
-    socklen_t len = address_to_sockaddr(&dialled->vm.dial, &name);
-    const char *why;
-
-    dialled->conn =
-        conn_dial(dialled->list->loop, &name, len, NULL, NULL, &guest_conn_limits, &dial_ops, dialled, &why);
-    if (!dialled->conn)
-        dial_failed(dialled, why);
-}
-
-static bool
-want_dialled(struct door_list *list, const struct conf *conf, const struct conf_vm *vm)
-{
-    struct dialled *dialled;
-
-    LIST_FOREACH (dialled, &list->dialled, in_list) {
-        if (conf_vm_equal(&dialled->vm, vm) && dialled->port == conf->doors.port) {
-            dialled->wanted = true;
-            return true;
-        }
-    }
-    dialled = calloc(1, sizeof(*dialled));
-    if (!dialled)
-        return false;
-    dialled->list = list;
-    dialled->vm = *vm;
-    dialled->port = conf->doors.port;
-    dialled->wanted = true;
-    dialled->timer = loop_timer_new(list->loop, dial, dialled);
-    if (!dialled->timer) {
-        free(dialled);
-        return false;
-    }
-    LIST_INSERT_HEAD(&list->dialled, dialled, in_list);
-    loop_timer_start(dialled->timer, 0);
-    return true;
-}
-
-/* A session that stands goes on; there will be no other. */
-static void
-drop_dialled(struct dialled *dialled)
-{
-    LIST_REMOVE(dialled, in_list);
-    dialled->dropped = true;
-    if (dialled->conn)
-        conn_close(dialled->conn, "the configuration has it no more");
-    else if (!dialled->in_session)
-        free_dialled(dialled);
-}
-
 /* ---- all of them ---- */
 
 void
-door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests)
+door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests,
+               const struct sandbox_user *user)
 {
-    *list = (struct door_list){ .loop = loop, .guests = guests };
+    *list =
+        (struct door_list){ .loop = loop, .guests = guests, .user = user, .patience = LISTEN_PATIENCE_MS };
     LIST_INIT(&list->doors);
-    LIST_INIT(&list->dialled);
+    dial_list_init(&list->dialled, loop, guests);
+    LIST_INIT(&list->spares);
 }
 
 static void
 close_unwanted(struct door_list *list)
 {
     struct door *door = LIST_FIRST(&list->doors);
-    struct dialled *dialled = LIST_FIRST(&list->dialled);
 
     while (door) {
         struct door *next = LIST_NEXT(door, in_list);
@@ -465,25 +341,15 @@ close_unwanted(struct door_list *list)
             close_door(door);
         door = next;
     }
-    while (dialled) {
-        struct dialled *next = LIST_NEXT(dialled, in_list);
-
-        if (!dialled->wanted)
-            drop_dialled(dialled);
-        dialled = next;
-    }
 }
 
 static void
 want_none(struct door_list *list)
 {
     struct door *door;
-    struct dialled *dialled;
 
     LIST_FOREACH (door, &list->doors, in_list)
         door->wanted = false;
-    LIST_FOREACH (dialled, &list->dialled, in_list)
-        dialled->wanted = false;
 }
 
 bool
@@ -500,13 +366,10 @@ door_list_set_conf(struct door_list *list, const struct conf *conf)
         good = want_door(list, &doors->shared, DOOR_SHARED, NULL) && good;
     if (doors->vmx.kind != ADDRESS_NONE)
         good = want_door(list, &doors->vmx, DOOR_VMX, NULL) && good;
-    for (unsigned i = 0; i < conf->vm_count; i++) {
+    for (unsigned i = 0; i < conf->vm_count; i++)
         good = want_vm_doors(list, conf, &conf->vms[i]) && good;
-        if (conf->vms[i].dial.kind != ADDRESS_NONE)
-            good = want_dialled(list, conf, &conf->vms[i]) && good;
-    }
     close_unwanted(list);
-    return good;
+    return dial_list_set_conf(&list->dialled, conf) && good;
 }
 
 void
@@ -514,4 +377,105 @@ door_list_close(struct door_list *list)
 {
     want_none(list);
     close_unwanted(list);
+    dial_list_close(&list->dialled);
+}
+
+/* ---- handing over ---- */
+
+void
+door_list_freeze(struct door_list *list)
+{
+    struct door *door;
+
+    list->frozen = true;
+    LIST_FOREACH (door, &list->doors, in_list)
+        loop_watch_set(door->watch, 0);
+    dial_list_freeze(&list->dialled);
+}
+
+void
+door_list_thaw(struct door_list *list)
+{
+    struct door *door;
+
+    list->frozen = false;
+    LIST_FOREACH (door, &list->doors, in_list)
+        loop_watch_set(door->watch, LOOP_READ);
+    dial_list_thaw(&list->dialled);
+}
+
+void
+door_list_export(const struct door_list *list, Gimux__Handover__V1__Handover *message,
+                 struct handover_files *files)
+{
+    const struct door *door;
+
+    LIST_FOREACH (door, &list->doors, in_list)
+        handover_add_socket(message, files, &door->address, door->fd);
+}
+
+void
+door_list_import(struct door_list *list, const Gimux__Handover__V1__Handover *message,
+                 struct handover_files *files)
+{
+    list->frozen = list->dialled.frozen = true;
+    for (size_t i = 0; i < message->n_sockets; i++) {
+        struct spare *spare = handover_alloc(sizeof(*spare));
+
+        spare->fd = handover_take_out(files, message->sockets[i]->descriptor);
+        if (spare->fd >= 0 && !address_parse(message->sockets[i]->address, &spare->address)) {
+            LIST_INSERT_HEAD(&list->spares, spare, in_list);
+            continue;
+        }
+        if (spare->fd >= 0)
+            close(spare->fd);
+        free(spare);
+    }
+}
+
+int
+door_list_take(struct door_list *list, const struct address *address)
+{
+    struct spare *spare;
+    struct stat info;
+    int fd = -1;
+
+    LIST_FOREACH (spare, &list->spares, in_list)
+        if (address_equal(&spare->address, address))
+            break;
+    if (spare) {
+        fd = spare->fd;
+        LIST_REMOVE(spare, in_list);
+        free(spare);
+    }
+    if (fd >= 0 && address->kind == ADDRESS_UNIX && list->user->given && lstat(address->path, &info) == 0 &&
+        info.st_uid != list->user->uid) /* it belongs to whoever this gimuxd becomes */
+        sandbox_give(list->user, address->path, info.st_mode & S_IRWXG ? info.st_gid : (gid_t)-1);
+    return fd;
+}
+
+void
+door_list_taken(struct door_list *list)
+{
+    struct door *door;
+    struct spare *spare;
+
+    while ((spare = LIST_FIRST(&list->spares))) {
+        LIST_REMOVE(spare, in_list);
+        close_socket(&spare->address, spare->fd);
+        free(spare);
+    }
+    LIST_FOREACH (door, &list->doors, in_list)
+        door->former = false;
+    door_list_thaw(list);
+}
+
+void
+door_list_abandon(struct door_list *list)
+{
+    const struct door *door;
+
+    LIST_FOREACH (door, &list->doors, in_list)
+        if (!door->former && door->address.kind == ADDRESS_UNIX)
+            unlink(door->address.path);
 }

@@ -436,6 +436,52 @@ route_close(struct route *route, struct stream *stream, bool ended, const char *
     stream->silent = false;
 }
 
+/* ---- taking over ---- */
+
+/* gimuxd's own stream goes on where its former life had it. */
+static void
+continue_own(struct route *route, struct stream *own, uint64_t start, uint64_t last)
+{
+    own->start = start;
+    own->log.last = own->log.accepted = last;
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
+        if (route->sinks[slot])
+            vmlog_join_stream(&own->log, slot);
+}
+
+struct stream *
+route_take_stream(struct route *route, const uint8_t vm_uuid[GR_UUID_SIZE], uint16_t driver,
+                  const uint8_t boot_id[GR_UUID_SIZE], uint64_t start, uint64_t last)
+{
+    struct vm *vm = add_vm(route, vm_uuid);
+    struct stream *stream = vm ? vm_stream_find(vm, driver, boot_id) : NULL;
+
+    if (!vm)
+        return NULL;
+    if (stream) {
+        if (stream == vm->own && stream->log.last < last && !vm->log.first)
+            continue_own(route, stream, start, last);
+        return stream;
+    }
+    stream = add_stream(route, vm, driver, boot_id, last + 1);
+    if (stream)
+        stream->start = start;
+    return stream;
+}
+
+bool
+route_is_settled(const struct route *route)
+{
+    for (const struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
+        if (vm->log.first)
+            return false;
+        for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
+            if (route->sinks[slot] && vm->log.cursors[slot].gaps_open > 0)
+                return false;
+    }
+    return true;
+}
+
 /* ---- files ---- */
 
 static const char *

@@ -101,6 +101,15 @@ bool route_publish(struct route *route, struct stream *stream, const struct gr_r
  * is no room now. */
 bool route_lost(struct route *route, struct stream *stream, uint64_t last);
 
+/* A stream of the gimuxd that this one relieves, which had it up to `last`, all of it settled; its driver's
+ * session is imported later. The stream that is there already is returned if it is there. NULL if there is no
+ * room or memory. */
+struct stream *route_take_stream(struct route *route, const uint8_t vm_uuid[GR_UUID_SIZE], uint16_t driver,
+                                 const uint8_t boot_id[GR_UUID_SIZE], uint64_t start, uint64_t last);
+
+/* Whether nothing is queued for any SVM, and no gap waits to be told or acknowledged. */
+bool route_is_settled(const struct route *route);
+
 /* ---- SVMs ---- */
 
 /* A solution begins to take part; false if there is no slot or no memory. */

@@ -26,7 +26,9 @@
     X(svm_errors_total, counter, "SVM connections closed because of a malformed or unexpected frame")        \
     X(svm_tls_failures_total, counter, "SVM connections that failed in TLS")                                 \
     X(reloads_total, counter, "Configurations put in force by SIGHUP")                                       \
-    X(reload_failures_total, counter, "Configurations that SIGHUP refused")
+    X(reload_failures_total, counter, "Configurations that SIGHUP refused")                                  \
+    X(upgrades_total, counter, "Times that a new gimuxd took the place of a running one")                    \
+    X(upgrade_failures_total, counter, "Times that it could not, and the old one went on")
 
 /* Gauges and counters that are read from the objects when they are asked for. */
 #define STATS_OBJECTS(X)                                                                                     \

@@ -668,6 +668,30 @@ svm_list_set_conf(struct svm_list *list, const struct conf *conf)
     return true;
 }
 
+static void
+say_bye(struct svm *svm, const char *reason)
+{
+    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+    Gimux__V1__Bye bye = GIMUX__V1__BYE__INIT;
+
+    if (svm->state != SVM_UP)
+        return;
+    bye.reason = (char *)(uintptr_t)reason;
+    frame.body_case = GIMUX__V1__FRAME__BODY_BYE;
+    frame.bye = &bye;
+    sink_tell_progress(&svm->sink, &svm->list->route->table);
+    tell(svm, &frame);
+}
+
+void
+svm_list_bye(struct svm_list *list, const char *reason)
+{
+    struct svm *svm;
+
+    LIST_FOREACH (svm, &list->svms, in_list)
+        say_bye(svm, reason);
+}
+
 void
 svm_list_close(struct svm_list *list, const char *reason)
 {
@@ -675,17 +699,8 @@ svm_list_close(struct svm_list *list, const char *reason)
     struct svm *next;
 
     for (svm = LIST_FIRST(&list->svms); svm; svm = next) {
-        Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
-        Gimux__V1__Bye bye = GIMUX__V1__BYE__INIT;
-
         next = LIST_NEXT(svm, in_list);
-        bye.reason = (char *)reason;
-        frame.body_case = GIMUX__V1__FRAME__BODY_BYE;
-        frame.bye = &bye;
-        if (svm->state == SVM_UP) {
-            sink_tell_progress(&svm->sink, &list->route->table);
-            tell(svm, &frame);
-        }
+        say_bye(svm, reason);
         remove_svm(svm, reason);
     }
     loop_timer_free(list->expiry);

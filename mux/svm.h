@@ -42,6 +42,9 @@ bool svm_list_set_conf(struct svm_list *list, const struct conf *conf);
 /* Whether the TLS files of all solutions can be used; each that cannot is logged, and what ends soon. */
 bool svm_check_conf(const struct conf *conf);
 
+/* Says Bye to all SVMs that are up, as far as their sockets take it. */
+void svm_list_bye(struct svm_list *list, const char *reason);
+
 /* Says BYE and closes. */
 void svm_list_close(struct svm_list *list, const char *reason);
 

@@ -33,6 +33,19 @@ def wait_for(what, condition, deadline=DEADLINE):
         time.sleep(0.01)
 
 
+def children(pid):
+    """The processes that this one has started and that have not ended."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (entry / "stat").read_text().rsplit(") ", 1)[1].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(entry.name))
+    return found
+
+
 class Program:
     """A process with its two outputs kept as text."""
 
@@ -198,6 +211,11 @@ class World:
         self.gimuxd.wait_err(r"gimuxd \S+: up with")
         self.wait_up(up)
         return self.gimuxd
+
+    def worker(self):
+        """The process that does gimuxd's work; self.gimuxd is its keeper."""
+        pid, = wait_for("one worker", lambda: len(found := children(self.gimuxd.process.pid)) == 1 and found)
+        return pid
 
     def wait_up(self, count):
         wait_for(f"{count} SVMs to be up", lambda: sum(

@@ -233,7 +233,9 @@ def test_leftovers_of_a_killed_gimuxd_are_replaced(world, plain_svm):
 def test_socket_of_a_living_gimuxd_is_left_alone(world, plain_svm):
     start(world, plain_svm)
     first = world.gimuxd
-    second = world.track(Program("gimuxd", "-f", "-c", world.directory / "gimuxd.conf"))
+    config = (world.directory / "gimuxd.conf").read_text().replace(f"{world.run}/pid", f"{world.run}/second.pid")
+    (world.directory / "second.conf").write_text(config)
+    second = world.track(Program("gimuxd", "-f", "-c", world.directory / "second.conf"))
     assert second.wait() == 1
     assert f"cannot listen on {world.shared}: Address already in use" in second.err
     assert world.status()["solutions"][0]["state"] == "up"

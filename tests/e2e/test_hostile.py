@@ -191,7 +191,7 @@ def test_what_an_svm_says_is_fit_to_be_shown(world, pb, svm):
 def test_without_descriptors_gimuxd_rests_and_recovers(world, svm):
     """The admin door tried to accept without end, a line of log each time."""
     start(world, svm)
-    pid = world.gimuxd.process.pid
+    pid = world.worker()
     limit = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 3
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
     hoard = [Driver(world.shared) for _ in range(10)]

@@ -255,6 +255,41 @@ def test_init_verbs(host):
     assert host.init() == 2
 
 
+def children(pid):
+    """The live processes that this one has started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (entry / "stat").read_text("ascii").rsplit(") ", 1)[1].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+def test_init_upgrade(host):
+    """The process that the pid file names stays, its worker is another; what goes wrong is told."""
+    program, good = Path(host.env["GIMUXD"]), host.config.read_text("utf-8")
+    assert host.init("upgrade") == 0  # nothing runs
+    assert host.init("start") == 0
+    keeper, before = host.pid(), children(host.pid())
+    assert host.init("upgrade") == 0 and host.pid() == keeper
+    wait_for("the end of the old worker", lambda: len(children(keeper)) == 1)
+    worker = children(keeper)
+    assert worker != before
+    host.config.write_text(good + NO_CONFIGURATION, encoding="utf-8")
+    assert host.init("upgrade") == 6
+    host.config.write_text(good, encoding="utf-8")
+    program.rename(program.with_name("kept"))
+    program.write_text(f'#!/bin/sh\ncase $* in *--check*) exec "{program.with_name("kept")}" "$@" ;; esac\nexit 1\n')
+    program.chmod(0o755)
+    assert host.init("upgrade") == 1
+    assert host.pid() == keeper and children(keeper) == worker
+    program.with_name("kept").rename(program)
+    assert host.init("stop") == 0 and host.processes() == []
+
+
 def test_init_start_fails_on_what_is_missing(host):
     host.env["GIMUX_PIDFILE"] = str(host.pid_file)
     host.config.write_text(host.config.read_text("utf-8") + NO_CONFIGURATION, encoding="utf-8")
@@ -354,4 +389,7 @@ def test_deb_control(deb, tmp_path):
 def test_deb_unpacks_into_a_gimuxd_that_takes_its_configuration(deb, tmp_path):
     subprocess.run(["dpkg", "-x", deb, tmp_path], check=True)
     program, config = tmp_path / "usr/sbin/gimuxd", tmp_path / "etc/gimux/gimuxd.conf"
+    text = config.read_text("utf-8")
+    assert text.count('\nuser = "gimux"\n') == 1  # whom the package makes, and this host may not have
+    config.write_text(text.replace('"gimux"', '"nobody"'), encoding="utf-8")
     subprocess.run([program, "-c", config, "--check"], check=True, timeout=DEADLINE)

@@ -137,6 +137,7 @@ test_defaults(void **state)
 static const char full[] =
     "host = h pid_file = \"\" admin = \"unix:/a\" log = syslog log_level = error\n"
     "heartbeat = 1s silence = 2s drain = 0ms\n"
+    "user = gimux sandbox = no\n"
     "doors { vsock = \"vsock:any:1\" vm_dir = /vms vm_group = kvm shared = \"unix:/s\" vmx = \"unix:/x\"\n"
     "  port = 7 unknown_cid = hello redial = 10ms }\n"
     "limits { memory = 1G vm_log = 1M vm_window = 64K vms = 2 connections = 3 }\n"

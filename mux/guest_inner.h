@@ -1,0 +1,37 @@
+/* What a guest session is inside, for guest.c and guest_handover.c alone. */
+#ifndef GIMUX_GUEST_INNER_H
+#define GIMUX_GUEST_INNER_H
+
+#include "mux/guest.h"
+
+enum guest_state { GUEST_GREETING, GUEST_ACTIVE, GUEST_SILENT, GUEST_CLOSED };
+
+struct guest {
+    struct guest_list *list;
+    struct conn *conn;
+    struct guest_door door;
+    enum guest_state state;
+    struct stream *stream;      /* from HELLO on, until it is closed or taken by another session */
+    struct volume_map *volumes; /* of a Windows driver, once it has told them */
+    bool spoken;                /* a byte has come */
+    uint64_t heard; /* loop_now of the last byte; while greeting, of the first, or of the connection */
+    uint64_t spoke; /* and of the last record that we sent */
+    uint64_t acked; /* last sequence that was acknowledged */
+    void (*gone)(void *arg);
+    void *gone_arg;
+    LIST_ENTRY(guest) in_list;
+};
+
+extern const struct conn_ops guest_conn_ops;
+
+/* The session's stream is closed, once, and the connection ends; if `last` is given it is sent first. */
+void guest_disconnect(struct guest *guest, struct gr_record *last, bool ended, const char *reason);
+
+/* For the route, after a hello and after a handover: tells what is accepted, if the driver does not know it.
+ */
+void guest_accepted(void *arg);
+
+/* The session has its connection: it is in the list. */
+void guest_enlist(struct guest *guest, struct conn *conn);
+
+#endif
