@@ -312,6 +312,11 @@ add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
 
     if (!vm || vm->own)
         return vm;
+    vm->own = vm_stream_find(vm, VM_DRIVER_GIMUXD, route->own_boot); /* of the gimuxd before an upgrade */
+    if (vm->own) {
+        vm->own->ended = false;
+        return vm;
+    }
     vm->own = add_stream(route, vm, VM_DRIVER_GIMUXD, route->own_boot, 1);
     if (vm->own)
         snprintf(vm->own->build, sizeof(vm->own->build), "gimuxd " GIMUX_VERSION);
@@ -469,17 +474,48 @@ route_take_stream(struct route *route, const uint8_t vm_uuid[GR_UUID_SIZE], uint
     return stream;
 }
 
-bool
-route_is_settled(const struct route *route)
+static bool
+is_settled(const struct route *route, const struct vm *vm)
 {
-    for (const struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        if (vm->log.first)
+    if (vm->log.first)
+        return false;
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
+        if (route->sinks[slot] && vm->log.cursors[slot].gaps_open > 0)
             return false;
-        for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-            if (route->sinks[slot] && vm->log.cursors[slot].gaps_open > 0)
-                return false;
+    return true;
+}
+
+bool
+route_can_leave(struct route *route)
+{
+    bool recorded = route->store && store_is_needed(route->conf);
+
+    if (recorded)
+        route_finish(route);
+    for (const struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
+        if (is_settled(route, vm) || (recorded && vm->log.recorded == vm->log.next_number))
+            continue;
+        route_stay(route);
+        return false;
     }
     return true;
+}
+
+void
+route_hold(struct route *route)
+{
+    if (route->store)
+        store_freeze(route->store);
+}
+
+void
+route_stay(struct route *route)
+{
+    if (!route->store)
+        return;
+    store_thaw(route->store);
+    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
+        route_mark(route, vm);
 }
 
 /* ---- files ---- */
@@ -562,7 +598,7 @@ route_finish(struct route *route)
     if (!route->store)
         return;
     store_finish(route->store);
-    store_freeze(route->store, true);
+    store_freeze(route->store);
 }
 
 enum gr_level

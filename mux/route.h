@@ -107,8 +107,16 @@ bool route_lost(struct route *route, struct stream *stream, uint64_t last);
 struct stream *route_take_stream(struct route *route, const uint8_t vm_uuid[GR_UUID_SIZE], uint16_t driver,
                                  const uint8_t boot_id[GR_UUID_SIZE], uint64_t start, uint64_t last);
 
-/* Whether nothing is queued for any SVM, and no gap waits to be told or acknowledged. */
-bool route_is_settled(const struct route *route);
+/* Whether all that there is can be found by another process: in files, which are written and left alone from
+ * now on, or with SVMs. */
+bool route_can_leave(struct route *route);
+
+/* The files that route_recover has found are still another process's, until route_stay. */
+void route_hold(struct route *route);
+
+/* The files are ours again: after route_can_leave if no other process took over; or when one has let go of
+ * them. */
+void route_stay(struct route *route);
 
 /* ---- SVMs ---- */
 

@@ -192,6 +192,7 @@ static const int allowed[] = {
     SCMP_SYS(pwrite64),
     SCMP_SYS(fsync),
     SCMP_SYS(fdatasync),
+    SCMP_SYS(flock),
     SCMP_SYS(ftruncate),
     SCMP_SYS(getdents64),
     SCMP_SYS(unlink),

@@ -190,9 +190,18 @@ store_touch(struct store *store, struct vm *vm)
 }
 
 void
-store_freeze(struct store *store, bool frozen)
+store_freeze(struct store *store)
 {
-    store->frozen = frozen;
+    store->frozen = true;
+    flock(store->dir, LOCK_UN);
+}
+
+void
+store_thaw(struct store *store)
+{
+    store->frozen = false;
+    if (flock(store->dir, LOCK_EX | LOCK_NB) != 0)
+        log_error(NULL, "storage: %s: another gimuxd uses it", store->conf->storage.dir);
 }
 
 void

@@ -47,8 +47,10 @@ void store_flush(struct store *store);
 /* Writes everything, positions too, and waits for it. */
 void store_finish(struct store *store);
 
-/* From now on files stay as they are, whatever becomes of the logs. */
-void store_freeze(struct store *store, bool frozen);
+/* From now on files stay as they are, whatever becomes of the logs; another process may open the directory.
+ * And the other way round. */
+void store_freeze(struct store *store);
+void store_thaw(struct store *store);
 
 /* Reads the stub that the sink waits for. Returns false if it may not load more now: `moved` comes when it
  * may. */

@@ -17,8 +17,9 @@
  *
  * What a guest sends meanwhile waits in the kernel. Up to GO the old one can go on at any time as if nothing
  * had been: the new one has touched nothing that is shared. It does so if the new one ends, is not ready in
- * time, or if SVMs do not acknowledge: what is only in memory does not travel yet (Vm.log_descriptor is for
- * that). Between GO and the end of the old one nobody serves a guest; after it, only the new one does. */
+ * time, or if SVMs do not acknowledge: VM logs travel in their files, and what is only in memory does not
+ * (Vm.log_descriptor is for that). Between GO and the end of the old one nobody serves a guest; after it,
+ * only the new one does. */
 #include "mux/upgrade.h"
 
 #include <errno.h>
@@ -157,6 +158,8 @@ give(const struct upgrade *upgrade)
     gimux__handover__v1__handover__init(message);
     message->build = handover_text("gimuxd " GIMUX_VERSION);
     message->own_boot = handover_bytes(upgrade->route->own_boot, GR_UUID_SIZE);
+    if (upgrade->route->store && store_is_needed(upgrade->route->conf))
+        message->storage_dir = handover_text(upgrade->route->conf->storage.dir);
     export_counters(message);
     export_solutions(upgrade->route, message);
     export_vms(upgrade->route, message);
@@ -208,8 +211,10 @@ upgrade_abort(struct upgrade *upgrade, const char *why)
     stats.upgrade_failures_total++;
     log_error(NULL, "upgrade: this gimuxd goes on: %s", why);
     let_go(upgrade);
-    if (state != UPGRADE_OFFERED)
+    if (state != UPGRADE_OFFERED) {
         set_frozen(upgrade, false);
+        route_stay(upgrade->route);
+    }
 }
 
 /* From here on nothing here is ours. */
@@ -226,11 +231,13 @@ try_to_give(struct upgrade *upgrade)
     uint64_t pending = route_pending(upgrade->route, NULL);
     char why[100];
 
-    if (!route_is_settled(upgrade->route) && loop_now() < upgrade->settled_by) {
+    bool can_leave = route_can_leave(upgrade->route);
+
+    if (!can_leave && loop_now() < upgrade->settled_by) {
         loop_timer_start(upgrade->timer, STEP_MS);
         return;
     }
-    if (!route_is_settled(upgrade->route)) {
+    if (!can_leave) {
         snprintf(why, sizeof(why), "%llu events, or gaps, wait for SVMs", (unsigned long long)pending);
         handover_say(upgrade->socket, HANDOVER_NOT, why);
         upgrade_abort(upgrade, why);
@@ -366,11 +373,27 @@ import_solutions(struct route *route, const Message *message)
     }
 }
 
+/* Whether the files of VM logs are those of the one that hands over. */
+static bool
+has_its_files(const struct route *route, const Message *message)
+{
+    if (message->storage_dir[0] == '\0' || strcmp(message->storage_dir, route->conf->storage.dir) == 0)
+        return true;
+    log_error(NULL, "upgrade: storage.dir = %s: expected %s, where VM logs are", route->conf->storage.dir,
+              message->storage_dir);
+    return false;
+}
+
 static bool
 import_stream(struct route *route, const Gimux__Handover__V1__Vm *vm, const Gimux__Handover__V1__Stream *from)
 {
+    const struct vm *known = vm_find(&route->table, vm->uuid.data);
     struct stream *stream = NULL;
+    bool recovered;
 
+    if (from->boot_id.len != GR_UUID_SIZE)
+        return false;
+    recovered = known && vm_stream_find(known, (uint16_t)from->driver, from->boot_id.data);
     if (from->boot_id.len == GR_UUID_SIZE && from->start > 0 && from->start <= from->last + 1)
         stream = route_take_stream(route, vm->uuid.data, (uint16_t)from->driver, from->boot_id.data,
                                    from->start, from->last);
@@ -381,6 +404,14 @@ import_stream(struct route *route, const Gimux__Handover__V1__Vm *vm, const Gimu
     snprintf(stream->guest_os, sizeof(stream->guest_os), "%s", from->guest_os);
     stream->cid = from->cid;
     stream->ended = from->ended;
+    if (stream->log.last != from->last) {
+        log_error((&(struct log_who){ .vm = stream->vm->uuid_text }),
+                  "upgrade: storage has %llu events of a stream, expected %llu",
+                  (unsigned long long)stream->log.last, (unsigned long long)from->last);
+        return false;
+    }
+    if (recovered)
+        return true; /* its files have the counters */
     for (size_t i = 0; i < from->n_progress; i++) {
         int slot = slot_of(route, from->progress[i]->solution);
 
@@ -416,6 +447,8 @@ upgrade_import(struct upgrade *upgrade)
 {
     const Message *message = upgrade->message;
 
+    if (!has_its_files(upgrade->route, message))
+        return false;
     import_solutions(upgrade->route, message);
     for (size_t i = 0; i < message->n_vms; i++) {
         if (!import_vm(upgrade->route, message->vms[i])) {
@@ -442,6 +475,7 @@ upgrade_finish(struct upgrade *upgrade)
     }
     if (handover_hear(upgrade->socket, GIVE_MS, NULL, 0) != -1)
         log_warning(NULL, "upgrade: the old gimuxd does not end; going on");
+    route_stay(upgrade->route);
     stats.upgrades_total++;
     door_list_taken(upgrade->doors);
     guest_list_taken(upgrade->guests);

@@ -283,13 +283,15 @@ open_doors(struct worker *worker, int takeover)
 
 /* What is opened again when the configuration is, as the user who will do that. */
 static bool
-open_files(struct worker *worker)
+open_files(struct worker *worker, bool taken)
 {
     if (access(worker->conf->path, R_OK) != 0)
         log_warning(NULL, "%s: %s%s: SIGHUP will change nothing", worker->conf->path, strerror(errno),
                     sandbox_as());
     if (!route_recover(&worker->route))
         return false;
+    if (taken)
+        route_hold(&worker->route);
     if (!svm_list_set_conf(&worker->svms, worker->conf)) {
         if (sandbox_as()[0])
             log_error(NULL, "certificates and keys were read%s", sandbox_as());
@@ -305,7 +307,7 @@ start(struct worker *worker, int takeover)
 {
     if (!start_loop(worker) || !tie_to_keeper(worker) ||
         !sandbox_find_user(worker->conf->user, &worker->user) || !open_doors(worker, takeover) ||
-        !sandbox_become(&worker->user) || !tie_to_keeper(worker) || !open_files(worker) ||
+        !sandbox_become(&worker->user) || !tie_to_keeper(worker) || !open_files(worker, takeover >= 0) ||
         (takeover >= 0 && !upgrade_import(&worker->upgrade)))
         return false;
     if (worker->conf->sandbox)

@@ -443,3 +443,45 @@ def test_in_the_background(world):
     finally:
         os.kill(pid, signal.SIGTERM)
         wait_for("its end", lambda: not (world.run / "pid").exists())
+
+
+def test_what_is_in_files_is_taken_over(world):
+    """With VM logs in files nobody has to wait for an SVM: it comes after the upgrade, and has everything once."""
+    svm = world.svm("svm")
+    port = svm.port
+    world.configure({"s": {"address": svm, "durability": "process", "redial_max": "100ms"}},
+                    rest=QUIET + f'\nstorage {{ dir = "{world.directory}/logs" }}')
+    start(world, up=1)
+    with Driver(world.shared, VM) as driver:
+        driver.say_hello().events(100)
+        driver.expect_ack(100)
+        wait_for("the SVM to have it", lambda: world.status()["solutions"][0]["pending"] == 0)
+        svm.end()
+        driver.events(900)
+        driver.expect_ack(1000)
+        assert upgrade(world) == "done"
+        driver.events(500)
+        driver.expect_ack(1500)
+        assert upgrade(world) == "done"
+        svm = world.svm("svm", "--json", listen=f"tcp:127.0.0.1:{port}")
+        events = svm.wait_events(1400, driver="linux")
+        assert [e["sequence"] for e in events] == list(range(101, 1501))
+        driver.events(10)
+        driver.expect_ack(1510)
+    assert len(own_events(svm)) <= 2
+
+
+def test_files_elsewhere_are_not_taken_over(world):
+    """A new configuration that looks for VM logs elsewhere would leave them behind: the old one goes on."""
+    svm = world.svm("svm")
+    solution = {"s": {"address": svm, "durability": "process"}}
+    world.configure(solution, rest=QUIET + f'\nstorage {{ dir = "{world.directory}/logs" }}')
+    start(world, up=1)
+    with Driver(world.shared, VM) as driver:
+        driver.say_hello().events(100)
+        driver.expect_ack(100)
+        world.configure(solution, rest=QUIET + f'\nstorage {{ dir = "{world.directory}/other" }}')
+        assert upgrade(world) == "failed"
+        world.gimuxd.wait_err("expected .*/logs, where VM logs are")
+        driver.events(100)
+        driver.expect_ack(200)
