@@ -1,5 +1,7 @@
 # gimux: everything is built under build/. "make help" lists the targets.
 BUILD    ?= build
+# One name for one place: what is in the .d files is relative.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(BUILD))
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 VERSION  := 0.1.0
@@ -135,14 +137,39 @@ vmtest: static | vm-deps ## a real guest kernel under QEMU: vsock inside it, vir
 	GIMUX_BUILD=$(BUILD) tests/vm/run
 
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,text.c ntpath.c normalize.c) $(wildcard thinagent-sim/trace*.c) thinagent-sim/memory.c
+FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,text.c ntpath.c normalize.c segment.c) $(wildcard thinagent-sim/trace*.c) thinagent-sim/memory.c
 FUZZ_FLAGS := -g -O1 $(CSTD) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_SRC) $(PB).c -lprotobuf-c -lpcap
+# The whole daemon but its main; the clock, the timers and the log are the fuzzer's own (tests/fuzz/session_world.h).
+SESSION_SRC  := $(PROTO_SRC) $(filter-out mux/main.c,$(MUX_SRC))
+SESSION_WRAP := loop_now loop_timer_new loop_timer_start loop_timer_stop loop_timer_free log_line normalized_new normalized_free
+$(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tests/fuzz/session_*.h) $(SESSION_SRC) $(PB).c | fuzz-deps
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(MUX_LIBS)
 .PHONY: fuzz
 fuzz: $(FUZZ) ## each fuzz target for FUZZ_SECONDS (60) from its seed corpus
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
+
+.PHONY: soak
+soak: all | test-deps ## 1,024 VMs for SOAK_SECONDS (3600), SVMs away for SOAK_AWAY (600), memory measured
+	GIMUX_BUILD=$(BUILD) $(PYTHON) tests/soak/soak.py
+
+# Chaos: one program that runs the real gimuxd while things go wrong, and compares every event.
+CHAOS_SRC := $(filter-out tests/chaos/powercut.c,$(wildcard tests/chaos/*.c))
+CHAOS_OPTIONS = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	$(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CHAOS_PARTIAL),--partial)
+CHAOS_JSON ?= $(BUILD)/chaos.json
+$(BUILD)/chaos/chaos: $(call objects,$(CHAOS_SRC)) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
+$(BUILD)/chaos/powercut.so: tests/chaos/powercut.c tests/chaos/journal.h
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(CPPFLAGS) $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -shared -o $@ $< -ldl -lpthread
+.PHONY: chaos
+chaos: $(addprefix $(BUILD)/,gimuxd chaos/chaos chaos/powercut.so) ## the contract under fire: ROUNDS= SECONDS= SEED= SCENARIO=
+	@GIMUX_BUILD=$(BUILD) $(BUILD)/chaos/chaos --gimuxd $(BUILD)/gimuxd --json $(CHAOS_JSON) $(CHAOS_OPTIONS)
 
 # ---- lint ----
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
@@ -209,4 +236,4 @@ clean: ## remove build/
 help: ## this list
 	@echo "gimux $(VERSION). Everything is built under build/. Targets:"
 	@sed -n 's/^\([a-z0-9_]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
-	@echo "Variables: BUILD PREFIX DESTDIR OPTIMIZE SANITIZE FUZZ_SECONDS V=1"
+	@echo "Variables: BUILD PREFIX DESTDIR OPTIMIZE SANITIZE FUZZ_SECONDS SOAK_SECONDS SOAK_AWAY SOAK_DURABLE V=1"

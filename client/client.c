@@ -423,5 +423,10 @@ gimux_client_reload_certificates(struct gimux_client *client, char error[GIMUX_E
         return false;
     SSL_CTX_free(client->tls);
     client->tls = fresh;
+    for (uint32_t i = 0; i < GIMUX_CONNECTIONS_MAX; i++)
+        if (client->links[i])
+            gimux_link_check_revocation(client->links[i]);
+    if (!client->dispatching)
+        gimux_wake_at(client, 0); /* to take down the links that have ended */
     return true;
 }

@@ -97,6 +97,7 @@ gimux_config_copy(struct gimux_client *client, const struct gimux_client_config 
     client->positions.max = config->stream_max ? config->stream_max : GIMUX_STREAMS_MAX;
     if (!copy_text(&client->cert_file, config->cert_file) ||
         !copy_text(&client->key_file, config->key_file) || !copy_text(&client->ca_file, config->ca_file) ||
+        !copy_text(&client->crl_file, config->crl_file) ||
         !copy_texts(&client->peer_names, &client->peer_name_count, config->peer_names,
                     config->peer_name_count) ||
         !copy_subscription(&client->subscription, config)) {
@@ -115,6 +116,7 @@ gimux_config_free(struct gimux_client *client)
     free(client->cert_file);
     free(client->key_file);
     free(client->ca_file);
+    free(client->crl_file);
     free_texts(client->peer_names, client->peer_name_count);
     free(client->subscription.class_uids);
     free_texts(client->subscription.vm_uuids, client->subscription.n_vm_uuids);

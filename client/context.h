@@ -23,7 +23,7 @@ struct gimux_client {
     Gimux__V1__Subscription subscription; /* owns its arrays and texts */
 
     char address[ADDRESS_TEXT_MAX];
-    char *cert_file, *key_file, *ca_file;
+    char *cert_file, *key_file, *ca_file, *crl_file;
     char **peer_names;
     size_t peer_name_count;
     SSL_CTX *tls;        /* NULL: plain TCP */

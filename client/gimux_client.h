@@ -298,6 +298,9 @@ struct gimux_client_config {
     const char *cert_file;
     const char *key_file;
     const char *ca_file;
+    /* Revocation lists, PEM, one of every CA in the chain of gimuxd's certificate; NULL: nobody asks for one.
+     */
+    const char *crl_file;
     /* Names of which gimuxd's certificate must bear one (DNS names, wildcards allowed); none: any certificate
      * of that CA will do. */
     const char *const *peer_names;
@@ -359,8 +362,9 @@ void gimux_client_stop(struct gimux_client *client);
  * errno EINVAL if `sequence` has not come yet or acknowledgement is automatic. */
 int gimux_client_ack(struct gimux_client *client, struct gimux_stream *stream, uint64_t sequence);
 
-/* Reads the certificate, key and CA files again; connections that are made from now on use them. Returns
- * false, keeps the former ones and writes what was wrong to error (may be NULL). */
+/* Reads the certificate, key, CA and revocation list files again; connections that are made from now on use
+ * them. Those that stand go on, except if gimuxd's certificate is revoked now. Returns false, keeps the
+ * former ones and writes what was wrong to error (may be NULL). */
 bool gimux_client_reload_certificates(struct gimux_client *client, char error[GIMUX_ERROR_MAX]);
 
 /* Counters since gimux_client_new. */

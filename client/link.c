@@ -182,6 +182,15 @@ set_interest(struct link *link)
     link->interest = event.events;
 }
 
+void
+gimux_link_check_revocation(struct link *link)
+{
+    char why[TLS_TEXT_MAX];
+
+    if (link->ssl && link->state != LINK_DEAD && gimux_tls_is_revoked(link->client, link->ssl, why))
+        gimux_link_fail(link, GIMUX_DISCONNECT_TLS, "%s", why);
+}
+
 bool
 gimux_link_handshake(struct link *link)
 {
@@ -190,10 +199,12 @@ gimux_link_handshake(struct link *link)
     ERR_clear_error();
     link->tls_wants_write = false;
     result = SSL_do_handshake(link->ssl);
-    if (result == 1)
+    if (result == 1) {
         link->state = LINK_HELLO;
-    else if (tls_result(link, result) == LINK_IO_END)
+        gimux_link_check_revocation(link);
+    } else if (tls_result(link, result) == LINK_IO_END) {
         gimux_link_fail(link, GIMUX_DISCONNECT_TLS, "closed during the TLS handshake");
+    }
     set_interest(link);
     return link->state == LINK_HELLO;
 }

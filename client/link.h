@@ -74,6 +74,9 @@ void gimux_link_free(struct link *link);
 void gimux_link_fail(struct link *link, enum gimux_disconnect reason, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Ends the link if gimuxd's certificate is revoked by the lists in force. */
+void gimux_link_check_revocation(struct link *link);
+
 /* Goes on with the TLS handshake. Returns whether it is done (state LINK_HELLO). */
 bool gimux_link_handshake(struct link *link);
 

@@ -77,7 +77,11 @@ verify_kind(int code)
     case X509_V_ERR_CERT_NOT_YET_VALID:
     case X509_V_ERR_ERROR_IN_CERT_NOT_BEFORE_FIELD:
     case X509_V_ERR_ERROR_IN_CERT_NOT_AFTER_FIELD:
+    case X509_V_ERR_CRL_HAS_EXPIRED:
+    case X509_V_ERR_CRL_NOT_YET_VALID:
         return "date";
+    case X509_V_ERR_CERT_REVOKED:
+        return "revoked";
     case X509_V_ERR_HOSTNAME_MISMATCH:
         return "name";
     case X509_V_ERR_INVALID_PURPOSE:
@@ -93,6 +97,8 @@ alert_kind(int alert)
     switch (alert) {
     case SSL_AD_CERTIFICATE_EXPIRED:
         return "date: ";
+    case SSL_AD_CERTIFICATE_REVOKED:
+        return "revoked: ";
     case SSL_AD_UNKNOWN_CA:
         return "chain: ";
     default:
@@ -100,23 +106,55 @@ alert_kind(int alert)
     }
 }
 
+static void
+write_refusal(X509_STORE_CTX *store, char refusal[TLS_TEXT_MAX])
+{
+    X509 *cert = X509_STORE_CTX_get_current_cert(store);
+    int code = X509_STORE_CTX_get_error(store);
+    char subject[128] = "";
+
+    if (cert)
+        X509_NAME_oneline(X509_get_subject_name(cert), subject, sizeof(subject));
+    snprintf(refusal, TLS_TEXT_MAX, "gimuxd's certificate is refused: %s: %s (%s)", verify_kind(code),
+             X509_verify_cert_error_string(code), subject);
+}
+
 /* Writes why the peer's certificate is refused to where gimux_tls_new was told. */
 static int
 verify(int ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-    X509 *cert = X509_STORE_CTX_get_current_cert(store);
-    int code = X509_STORE_CTX_get_error(store);
-    char *refusal = SSL_get_app_data(ssl);
-    char subject[128] = "";
 
-    if (ok)
-        return 1;
-    if (cert)
-        X509_NAME_oneline(X509_get_subject_name(cert), subject, sizeof(subject));
-    snprintf(refusal, TLS_TEXT_MAX, "gimuxd's certificate is refused: %s: %s (%s)", verify_kind(code),
-             X509_verify_cert_error_string(code), subject);
-    return 0;
+    if (!ok)
+        write_refusal(store, SSL_get_app_data(ssl));
+    return ok;
+}
+
+/* Goes on whatever is wrong, so that nothing hides a revocation. */
+static int
+look_for_revocation(int ok, X509_STORE_CTX *store)
+{
+    if (!ok && X509_STORE_CTX_get_error(store) == X509_V_ERR_CERT_REVOKED)
+        write_refusal(store, X509_STORE_CTX_get_app_data(store));
+    return 1;
+}
+
+bool
+gimux_tls_is_revoked(const struct gimux_client *client, const SSL *ssl, char out[TLS_TEXT_MAX])
+{
+    X509 *cert = SSL_get0_peer_certificate(ssl);
+    X509_STORE_CTX *store = client->crl_file && cert ? X509_STORE_CTX_new() : NULL;
+
+    out[0] = '\0';
+    if (store && X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(client->tls), cert,
+                                     SSL_get_peer_cert_chain(ssl)) == 1) {
+        X509_STORE_CTX_set_app_data(store, out);
+        X509_STORE_CTX_set_verify_cb(store, look_for_revocation);
+        X509_verify_cert(store);
+    }
+    X509_STORE_CTX_free(store);
+    ERR_clear_error();
+    return out[0] != '\0';
 }
 
 void
@@ -142,6 +180,16 @@ gimux_tls_explain(const char *refusal, char out[TLS_TEXT_MAX])
 /* ---- files ---- */
 
 static bool
+load_crl(SSL_CTX *context, const char *file)
+{
+    X509_STORE *store = SSL_CTX_get_cert_store(context);
+    X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+
+    return lookup && X509_load_crl_file(lookup, file, X509_FILETYPE_PEM) > 0 &&
+           X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) == 1;
+}
+
+static bool
 load(SSL_CTX *context, const struct gimux_client *client, char error[GIMUX_ERROR_MAX])
 {
     const char *file = client->cert_file;
@@ -154,6 +202,10 @@ load(SSL_CTX *context, const struct gimux_client *client, char error[GIMUX_ERROR
     if (ok) {
         file = client->ca_file;
         ok = SSL_CTX_load_verify_file(context, file) == 1;
+    }
+    if (ok && client->crl_file) {
+        file = client->crl_file;
+        ok = load_crl(context, file);
     }
     if (!ok) {
         const char *reason = ERR_reason_error_string(ERR_peek_last_error());

@@ -9,8 +9,8 @@
 
 #define TLS_TEXT_MAX 256 /* room for what tls functions say, NUL included */
 
-/* Makes the server side from the client's cert_file, key_file, ca_file and peer_names. Returns NULL and says
- * in error what was wrong and with which file. */
+/* Makes the server side from the client's cert_file, key_file, ca_file, crl_file and peer_names. Returns NULL
+ * and says in error what was wrong and with which file. */
 SSL_CTX *gimux_tls_context(const struct gimux_client *client, char error[GIMUX_ERROR_MAX]);
 
 /* Makes how TLS uses a socket: writes that raise no SIGPIPE. NULL if memory ran out. Must outlive every SSL
@@ -22,8 +22,12 @@ BIO_METHOD *gimux_tls_bio(void);
  * memory ran out. The socket stays the caller's. */
 SSL *gimux_tls_new(const struct gimux_client *client, int fd, char *refusal);
 
-/* Says in words why the last operation failed: whose certificate, and whether chain, name or date is at
- * fault. Takes the errors off OpenSSL's queue. */
+/* Whether the revocation lists in force, which may be newer than those that its handshake went by, revoke the
+ * certificate that gimuxd has shown, or a CA that it comes from. If so, writes that to out. */
+bool gimux_tls_is_revoked(const struct gimux_client *client, const SSL *ssl, char out[TLS_TEXT_MAX]);
+
+/* Says in words why the last operation failed: whose certificate, and whether chain, name, date or a
+ * revocation is at fault. Takes the errors off OpenSSL's queue. */
 void gimux_tls_explain(const char *refusal, char out[TLS_TEXT_MAX]);
 
 #endif

@@ -65,6 +65,19 @@ put_solution_values(struct sample *sample, const char *name,
                             (unsigned long long)value(sample->view, svm));
 }
 
+/* Solutions that have no such thing are left out. */
+static void
+put_solution_days(struct sample *sample, const char *name, enum credential_part part)
+{
+    const struct svm *svm = NULL;
+    int64_t days;
+
+    while ((svm = svm_next(sample->view->svms, svm)))
+        if (svm_days_left(svm, part, &days))
+            evbuffer_add_printf(sample->out, "gimux_%s{solution=\"%s\"} %lld\n", name,
+                                svm_sink(svm)->conf->name, (long long)days);
+}
+
 static uint64_t
 vm_log_bytes_value(const struct vm *vm)
 {
@@ -75,6 +88,12 @@ static uint64_t
 vm_paused_value(const struct vm *vm)
 {
     return vm->paused;
+}
+
+static uint64_t
+vm_flooding_value(const struct vm *vm)
+{
+    return vm->traffic.flooding;
 }
 
 static uint64_t
@@ -140,21 +159,37 @@ vms_connected_value(const struct route *route)
     return count;
 }
 
+static uint64_t
+storage_value(const struct sample *sample, uint64_t (*value)(const struct store *))
+{
+    return sample->view->route->store ? value(sample->view->route->store) : 0;
+}
+
 /* How the value of each metric in STATS_OBJECTS comes about, by its name. */
-#define put_memory_bound_bytes(s, n)        put_value((s)->out, n, route_memory_bound((s)->view->route->conf))
-#define put_log_bytes(s, n)                 put_value((s)->out, n, (s)->view->route->pool.used)
-#define put_log_limit_bytes(s, n)           put_value((s)->out, n, (s)->view->route->pool.limit)
-#define put_vms(s, n)                       put_value((s)->out, n, HASH_COUNT((s)->view->route->table.vms))
-#define put_vms_connected(s, n)             put_value((s)->out, n, vms_connected_value((s)->view->route))
-#define put_vm_log_bytes(s, n)              put_vm_values(s, n, vm_log_bytes_value)
-#define put_vm_paused(s, n)                 put_vm_values(s, n, vm_paused_value)
-#define put_vm_events_total(s, n)           put_vm_values(s, n, vm_events_value)
-#define put_solution_up(s, n)               put_solution_values(s, n, solution_up_value)
-#define put_solution_delivered_total(s, n)  put_solution_values(s, n, solution_delivered_value)
-#define put_solution_filtered_total(s, n)   put_solution_values(s, n, solution_filtered_value)
-#define put_solution_gapped_total(s, n)     put_solution_values(s, n, solution_gapped_value)
-#define put_solution_pending(s, n)          put_solution_values(s, n, solution_pending_value)
-#define put_solution_sent_bytes_total(s, n) put_solution_values(s, n, solution_sent_bytes_value)
+#define put_memory_bound_bytes(s, n)             put_value((s)->out, n, route_memory_bound((s)->view->route->conf))
+#define put_log_bytes(s, n)                      put_value((s)->out, n, (s)->view->route->pool.used)
+#define put_log_limit_bytes(s, n)                put_value((s)->out, n, (s)->view->route->pool.limit)
+#define put_storage_bytes(s, n)                  put_value((s)->out, n, storage_value(s, store_bytes))
+#define put_storage_segments(s, n)               put_value((s)->out, n, storage_value(s, store_segments))
+#define put_storage_waiting(s, n)                put_value((s)->out, n, storage_value(s, store_waiting))
+#define put_storage_failing(s, n)                put_value((s)->out, n, storage_value(s, store_is_failing))
+#define put_storage_full(s, n)                   put_value((s)->out, n, storage_value(s, store_is_full))
+#define put_vm_storage_bytes(s, n)               put_vm_values(s, n, store_vm_bytes)
+#define put_vms(s, n)                            put_value((s)->out, n, HASH_COUNT((s)->view->route->table.vms))
+#define put_vms_connected(s, n)                  put_value((s)->out, n, vms_connected_value((s)->view->route))
+#define put_vm_log_bytes(s, n)                   put_vm_values(s, n, vm_log_bytes_value)
+#define put_vm_paused(s, n)                      put_vm_values(s, n, vm_paused_value)
+#define put_vm_events_total(s, n)                put_vm_values(s, n, vm_events_value)
+#define put_solution_up(s, n)                    put_solution_values(s, n, solution_up_value)
+#define put_solution_delivered_total(s, n)       put_solution_values(s, n, solution_delivered_value)
+#define put_solution_filtered_total(s, n)        put_solution_values(s, n, solution_filtered_value)
+#define put_solution_gapped_total(s, n)          put_solution_values(s, n, solution_gapped_value)
+#define put_solution_pending(s, n)               put_solution_values(s, n, solution_pending_value)
+#define put_solution_sent_bytes_total(s, n)      put_solution_values(s, n, solution_sent_bytes_value)
+#define put_solution_certificate_days(s, n)      put_solution_days(s, n, CREDENTIAL_OWN)
+#define put_solution_peer_certificate_days(s, n) put_solution_days(s, n, CREDENTIAL_PEER)
+#define put_solution_crl_days(s, n)              put_solution_days(s, n, CREDENTIAL_CRL)
+#define put_vm_flooding(s, n)                    put_vm_values(s, n, vm_flooding_value)
 
 static void
 put_metrics(struct evbuffer *out, const struct admin_view *view)
@@ -215,26 +250,51 @@ vm_status(const struct admin_view *view, const struct vm *vm)
 
     LIST_FOREACH (stream, &vm->streams, of_vm)
         json_array_append_new(streams, stream_status(view, vm, stream));
-    return json_pack("{s:s, s:b, s:s, s:b, s:I, s:I, s:o}", "vm", vm->uuid_text, "connected",
-                     vm->connected > 0, "power", power[vm->power], "paused", vm->paused, "log_bytes",
-                     (json_int_t)vm->log.bytes, "events", (json_int_t)vm->events, "streams", streams);
+    return json_pack("{s:s, s:b, s:s, s:b, s:b, s:I, s:I, s:o}", "vm", vm->uuid_text, "connected",
+                     vm->connected > 0, "power", power[vm->power], "paused", vm->paused, "flooding",
+                     vm->traffic.flooding, "log_bytes", (json_int_t)vm->log.bytes, "events",
+                     (json_int_t)vm->events, "streams", streams);
+}
+
+static json_t *
+days_status(const struct svm *svm, enum credential_part part)
+{
+    int64_t days;
+
+    return svm_days_left(svm, part, &days) ? json_integer(days) : json_null();
 }
 
 static json_t *
 solution_status(const struct admin_view *view, const struct svm *svm)
 {
     const struct sink *sink = svm_sink(svm);
+    static const char *const policies[] = { "pause", "drop", "spill" };
+    static const char *const durabilities[] = { "delivered", "process", "disk" };
     struct vm_counts counts = solution_counts(view, svm);
     char address[ADDRESS_TEXT_MAX];
 
-    return json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "solution",
-                     sink->conf->name, "altitude", (json_int_t)sink->conf->altitude, "address",
+    return json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
+                     "solution", sink->conf->name, "altitude", (json_int_t)sink->conf->altitude, "address",
                      address_format(&sink->conf->address, address), "state", svm_state_name(svm_state(svm)),
                      "name", svm_name(svm), "last_error", svm_last_error(svm), "policy",
-                     sink->conf->policy == CONF_POLICY_DROP ? "drop" : "pause", "delivered",
-                     (json_int_t)counts.delivered, "filtered", (json_int_t)counts.filtered, "gapped",
-                     (json_int_t)counts.gapped, "pending", (json_int_t)route_pending(view->route, sink),
-                     "skips", (json_int_t)sink->skips);
+                     policies[sink->conf->policy], "durability", durabilities[sink->conf->durability],
+                     "delivered", (json_int_t)counts.delivered, "filtered", (json_int_t)counts.filtered,
+                     "gapped", (json_int_t)counts.gapped, "pending",
+                     (json_int_t)route_pending(view->route, sink), "skips", (json_int_t)sink->skips,
+                     "certificate_days", days_status(svm, CREDENTIAL_OWN), "peer_certificate_days",
+                     days_status(svm, CREDENTIAL_PEER), "crl_days", days_status(svm, CREDENTIAL_CRL));
+}
+
+/* null: VM logs are in memory alone. */
+static json_t *
+storage_status(const struct route *route)
+{
+    if (!route->store)
+        return json_null();
+    return json_pack("{s:s, s:I, s:I, s:I, s:b, s:b}", "dir", route->conf->storage.dir, "bytes",
+                     (json_int_t)store_bytes(route->store), "limit", (json_int_t)route->conf->storage.total,
+                     "segments", (json_int_t)store_segments(route->store), "failing",
+                     (int)store_is_failing(route->store), "full", (int)store_is_full(route->store));
 }
 
 static json_t *
@@ -249,10 +309,11 @@ status(const struct admin_view *view)
         json_array_append_new(solutions, solution_status(view, svm));
     for (const struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
         json_array_append_new(vms, vm_status(view, vm));
-    return json_pack("{s:s, s:s, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "build", "gimuxd " GIMUX_VERSION, "host",
-                     route->conf->host, "connections", (json_int_t)view->guests->count, "memory", "bound",
-                     (json_int_t)route_memory_bound(route->conf), "log_bytes", (json_int_t)route->pool.used,
-                     "log_limit", (json_int_t)route->pool.limit, "solutions", solutions, "vms", vms);
+    return json_pack("{s:s, s:s, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o}", "build", "gimuxd " GIMUX_VERSION,
+                     "host", route->conf->host, "connections", (json_int_t)view->guests->count, "memory",
+                     "bound", (json_int_t)route_memory_bound(route->conf), "log_bytes",
+                     (json_int_t)route->pool.used, "log_limit", (json_int_t)route->pool.limit, "storage",
+                     storage_status(route), "solutions", solutions, "vms", vms);
 }
 
 /* ---- HTTP ---- */

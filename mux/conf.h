@@ -39,11 +39,14 @@ struct conf_doors {
 };
 
 struct conf_limits {
-    uint64_t memory;      /* bytes of all VM logs */
-    uint64_t vm_log;      /* bytes of one VM's log */
-    uint64_t vm_window;   /* bytes of unacknowledged records of one stream */
-    uint32_t vms;         /* VMs known at a time */
-    uint32_t connections; /* driver connections at a time */
+    uint64_t memory;         /* bytes of all VM logs */
+    uint64_t vm_log;         /* bytes of one VM's log */
+    uint64_t vm_window;      /* bytes of unacknowledged records of one stream */
+    uint32_t vms;            /* VMs known at a time */
+    uint32_t connections;    /* driver connections at a time */
+    uint32_t flood_records;  /* a second, below which no VM floods; 0: none ever does */
+    uint32_t flood_factor;   /* times the median of the other VMs */
+    uint32_t flood_interval; /* ms between looks */
 };
 
 /* Files of VM logs. */
@@ -71,6 +74,7 @@ struct conf_solution {
     char cert[CONF_PATH_MAX];
     char key[CONF_PATH_MAX];
     char ca[CONF_PATH_MAX];
+    char crl[CONF_PATH_MAX];      /* revocation lists; empty: none */
     char tls_name[CONF_PATH_MAX]; /* that the SVM's certificate must bear; empty: the host of the address */
     int policy;                   /* enum conf_policy */
     int durability;           /* enum conf_durability: when an event counts as accepted for this solution */

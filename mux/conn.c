@@ -636,7 +636,7 @@ conn_new(struct loop *loop, int fd, const struct conn_limits *limits, const stru
 
 struct conn *
 conn_dial(struct loop *loop, const struct sockaddr_storage *address, socklen_t len,
-          struct tls_context *context, const char *name, const struct conn_limits *limits,
+          struct tls_context *context, const struct tls_peer *peer, const struct conn_limits *limits,
           const struct conn_ops *ops, void *arg, const char **why)
 {
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -654,7 +654,7 @@ conn_dial(struct loop *loop, const struct sockaddr_storage *address, socklen_t l
     conn = make(loop, fd, CONN_CONNECTING, limits, ops, arg);
     *why = "out of memory";
     if (conn && context) {
-        conn->tls = tls_new(context, fd, name);
+        conn->tls = tls_new(context, fd, peer);
         if (!conn->tls) {
             loop_watch_free(conn->watch);
             close(fd);
@@ -699,6 +699,12 @@ int
 conn_fd(const struct conn *conn)
 {
     return conn->fd;
+}
+
+const struct tls *
+conn_tls(const struct conn *conn)
+{
+    return conn->tls;
 }
 
 size_t

@@ -43,11 +43,12 @@ struct conn_limits {
 struct conn *conn_new(struct loop *loop, int fd, const struct conn_limits *limits, const struct conn_ops *ops,
                       void *arg);
 
-/* Begins to connect to an address. `context` NULL: no TLS; else the peer's certificate must bear `name`. NULL
- * with why set if even the attempt is impossible; later failures come as closed. */
+/* Begins to connect to an address. `context` NULL: no TLS; else `peer` is what the peer's certificate must
+ * bear. NULL with why set if even the attempt is impossible; later failures come as closed. */
 struct conn *conn_dial(struct loop *loop, const struct sockaddr_storage *address, socklen_t len,
-                       struct tls_context *context, const char *name, const struct conn_limits *limits,
-                       const struct conn_ops *ops, void *arg, const char **why);
+                       struct tls_context *context, const struct tls_peer *peer,
+                       const struct conn_limits *limits, const struct conn_ops *ops, void *arg,
+                       const char **why);
 
 /* Gives the connection another owner: callbacks go to it from now on, beginning with data for what is
  * unconsumed. */
@@ -74,6 +75,9 @@ void conn_finish(struct conn *conn, const char *why);
 
 /* The connected socket, for asking the kernel who the peer is. */
 int conn_fd(const struct conn *conn);
+
+/* Its TLS; NULL: none, or it is closed. */
+const struct tls *conn_tls(const struct conn *conn);
 
 /* Memory held for bytes in and out. */
 size_t conn_memory(const struct conn *conn);

@@ -11,6 +11,7 @@
 
 #include "mux/admin.h"
 #include "mux/conf.h"
+#include "mux/flood.h"
 #include "mux/guest.h"
 #include "mux/listen.h"
 #include "mux/log.h"
@@ -19,8 +20,9 @@
 #include "mux/stats.h"
 #include "mux/svm.h"
 
-#define DEFAULT_CONF  "/etc/gimux/gimuxd.conf"
-#define DRAIN_STEP_MS 20
+#define DEFAULT_CONF    "/etc/gimux/gimuxd.conf"
+#define DRAIN_STEP_MS   20
+#define LOG_INTERVAL_MS 10000
 
 struct options {
     const char *conf;
@@ -38,6 +40,9 @@ struct daemon {
     struct door_list doors;
     struct admin *admin;
     struct loop_timer *drain;
+    struct loop_timer *flood;
+    struct loop_timer *log;
+    uint64_t flood_seen;          /* loop_now of the last look for floods */
     uint64_t drain_until;         /* loop_now; 0: not draining */
     char pid_file[CONF_PATH_MAX]; /* that we have written; empty: none */
 };
@@ -163,6 +168,29 @@ on_reload(void *arg)
              (unsigned long long)route_memory_bound(conf));
 }
 
+/* ---- at intervals ---- */
+
+static void
+on_flood(void *arg)
+{
+    struct daemon *daemon = arg;
+    uint64_t now = loop_now();
+
+    if (now > daemon->flood_seen)
+        flood_look(&daemon->route.table, &daemon->conf->limits, now - daemon->flood_seen);
+    daemon->flood_seen = now;
+    loop_timer_start(daemon->flood, daemon->conf->limits.flood_interval);
+}
+
+static void
+on_log(void *arg)
+{
+    struct daemon *daemon = arg;
+
+    log_next_interval();
+    loop_timer_start(daemon->log, LOG_INTERVAL_MS);
+}
+
 /* ---- the end ---- */
 
 static void
@@ -190,6 +218,7 @@ on_drain(void *arg)
         return;
     }
     say_undelivered(daemon);
+    route_finish(&daemon->route);
     guest_list_close(&daemon->guests, "gimuxd ends");
     svm_list_close(&daemon->svms, "gimuxd ends");
     loop_stop(daemon->loop);
@@ -298,8 +327,11 @@ start(struct daemon *daemon)
     svm_list_init(&daemon->svms, daemon->loop, &daemon->route, daemon->conf);
     door_list_init(&daemon->doors, daemon->loop, &daemon->guests);
     daemon->drain = loop_timer_new(daemon->loop, on_drain, daemon);
+    daemon->flood = loop_timer_new(daemon->loop, on_flood, daemon);
+    daemon->log = loop_timer_new(daemon->loop, on_log, daemon);
     signal(SIGPIPE, SIG_IGN);
-    if (!daemon->drain || !guest_list_init(&daemon->guests, daemon->loop, &daemon->route, daemon->conf) ||
+    if (!daemon->drain || !daemon->flood || !daemon->log ||
+        !guest_list_init(&daemon->guests, daemon->loop, &daemon->route, daemon->conf) ||
         !loop_signal(daemon->loop, SIGTERM, on_terminate, daemon) ||
         !loop_signal(daemon->loop, SIGINT, on_terminate, daemon) ||
         !loop_signal(daemon->loop, SIGHUP, on_reload, daemon))
@@ -314,6 +346,8 @@ start(struct daemon *daemon)
     if (!daemon->admin || !write_pid_file(daemon->conf->pid_file))
         return false;
     memcpy(daemon->pid_file, daemon->conf->pid_file, sizeof(daemon->pid_file));
+    on_flood(daemon);
+    on_log(daemon);
     return true;
 }
 
@@ -321,18 +355,21 @@ static void
 stop(struct daemon *daemon)
 {
     admin_free(daemon->admin);
+    route_finish(&daemon->route);
     door_list_close(&daemon->doors);
     guest_list_close(&daemon->guests, "gimuxd ends");
     svm_list_close(&daemon->svms, "gimuxd ends");
     loop_flush(daemon->loop);
     guest_list_fini(&daemon->guests);
-    route_finish(&daemon->route);
     route_fini(&daemon->route);
     loop_timer_free(daemon->drain);
+    loop_timer_free(daemon->flood);
+    loop_timer_free(daemon->log);
     loop_free(daemon->loop);
     if (daemon->pid_file[0])
         unlink(daemon->pid_file);
     conf_free(daemon->conf);
+    log_next_interval();
 }
 
 int

@@ -6,20 +6,9 @@
  * (route_ack); what thereby every sink has settled is stream->log.accepted, and at the end of the turn the
  * guests are told, once each.
  *
- * Who may read on. A VM is full when its log has reached limits.vm_log, or all logs together limits.memory.
- * The guests of a full VM are paused, and resumed when a quarter of the limit is free again, or nothing holds
- * them back. So a sink with policy pause reaches back to the guest's own sockets, for the VMs that are full
- * and no others.
- *
- * A sink with policy drop does not. At the end of the turn, when every sink was sent what it takes, the sink
- * with policy drop that is the furthest behind in a VM that is strained (full, or a driver has half its
- * window unacknowledged) gives up what it was not sent (vmlog_skip). But only if no sink with policy pause is
- * as far behind: then it would lose events, and free nothing. When memory is full, the VMs with the longest
- * logs are relieved so, whoever was reading.
- *
  * Invariants: a VM is in the list `paused` exactly while vm->paused; a record is consumed from a guest's
  * connection only when route_publish has returned true; per VM, every sink in a slot has joined its log. */
-#include "mux/route.h"
+#include "mux/route_inner.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -94,8 +83,8 @@ route_fini(struct route *route)
 
 /* ---- the end of the turn ---- */
 
-static void
-mark(void *arg, struct vm *vm)
+void
+route_mark(void *arg, struct vm *vm)
 {
     struct route *route = arg;
 
@@ -106,85 +95,11 @@ mark(void *arg, struct vm *vm)
     loop_defer(route->loop, &route->task);
 }
 
-static void
-wake(struct route *route, struct sink *sink)
+void
+route_wake(struct route *route, struct sink *sink)
 {
     sink->awake = true;
     loop_defer(route->loop, &route->task);
-}
-
-static bool
-is_pool_full(const struct route *route)
-{
-    return route->pool.used + VMLOG_LARGE_CHUNK > route->pool.limit;
-}
-
-static bool
-is_full(const struct route *route, const struct vm *vm)
-{
-    return vm->log.bytes >= route->conf->limits.vm_log || is_pool_full(route);
-}
-
-static bool
-pool_has_room_again(const struct route *route)
-{
-    return route->pool.used + VMLOG_LARGE_CHUNK <= route->pool.limit / 8 * 7;
-}
-
-/* There is memory for what this VM waits with. */
-static bool
-has_memory_again(const struct route *route, const struct vm *vm)
-{
-    return pool_has_room_again(route) && route->pool.used + vm->refused <= route->pool.limit;
-}
-
-/* What sinks with policy drop have in flight may be more than three quarters of a small log; nobody waits for
- * it. */
-static bool
-has_room_again(const struct route *route, const struct vm *vm)
-{
-    bool settled = vm->log.accept.number == vm->log.next_number && !is_full(route, vm);
-
-    return (settled || vm->log.bytes <= route->conf->limits.vm_log / 4 * 3) && has_memory_again(route, vm);
-}
-
-static void
-pause_vm(struct route *route, struct vm *vm)
-{
-    struct stream *stream;
-
-    if (vm->paused)
-        return;
-    vm->paused = true;
-    stats.guest_pauses_total++;
-    mark(route, vm);
-    LIST_INSERT_HEAD(&route->paused, vm, in_paused);
-    log_debug(&(struct log_who){ .vm = vm->uuid_text }, "paused: its log holds %zu bytes", vm->log.bytes);
-    LIST_FOREACH (stream, &vm->streams, of_vm)
-        if (stream->guest)
-            route->guest_ops.pause(stream->guest);
-}
-
-static void
-resume_vms(struct route *route)
-{
-    struct vm *vm;
-    struct vm *next;
-    struct stream *stream;
-
-    for (vm = LIST_FIRST(&route->paused); vm; vm = next) {
-        next = LIST_NEXT(vm, in_paused);
-        if (!has_room_again(route, vm))
-            continue;
-        vm->paused = false;
-        vm->refused = 0;
-        LIST_REMOVE(vm, in_paused);
-        log_debug(&(struct log_who){ .vm = vm->uuid_text }, "resumed: its log holds %zu bytes",
-                  vm->log.bytes);
-        LIST_FOREACH (stream, &vm->streams, of_vm)
-            if (stream->guest)
-                route->guest_ops.resume(stream->guest);
-    }
 }
 
 static void
@@ -208,132 +123,6 @@ tell_accepted(struct route *route)
     }
 }
 
-/* ---- giving up ---- */
-
-/* Bit per sink whose policy lets the log go on in files. */
-static uint16_t
-spilling(const struct route *route)
-{
-    uint16_t mask = 0;
-
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-        if (route->sinks[slot] && route->sinks[slot]->conf->policy == CONF_POLICY_SPILL)
-            mask |= (uint16_t)(1u << slot);
-    return mask;
-}
-
-/* A log that is half full, or any if memory is short, leaves memory as far as it may. */
-static void
-spill(struct route *route, struct vm *vm)
-{
-    uint64_t limit = route->conf->limits.vm_log;
-    uint16_t mask = route->store ? spilling(route) : 0;
-
-    if (mask && vm->log.bytes >= limit / 2)
-        vmlog_spill(&vm->log, mask, limit / 4);
-    else if (mask && is_pool_full(route))
-        vmlog_spill(&vm->log, mask, VMLOG_LARGE_CHUNK);
-}
-
-/* The sink that may give up something in this VM's log, and thereby free something: or NULL. What is short is
- * the log's room, or, if not, what guests wait for to be accepted. */
-static struct sink *
-furthest_behind(const struct route *route, const struct vm *vm, bool room)
-{
-    const struct vmlog *log = &vm->log;
-    struct sink *found = NULL;
-    uint64_t least = !room && log->backed && !log->stalled ? log->recorded : log->next_number;
-
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
-        struct sink *sink = route->sinks[slot];
-        uint64_t at = room ? log->cursors[slot].accept_number : vmlog_accepted_by(log, slot);
-
-        if (!sink)
-            continue;
-        if (at < least) {
-            least = at;
-            found = sink;
-        }
-        if (at == least && sink->conf->policy != CONF_POLICY_DROP)
-            found = NULL;
-    }
-    return found;
-}
-
-static void
-give_up(struct route *route, struct vm *vm, struct sink *sink)
-{
-    uint64_t skipped = vmlog_skip(&vm->log, sink->slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW);
-
-    mark(route, vm);
-    if (skipped == 0)
-        return;
-    sink->skips++;
-    log_info((&(struct log_who){ .vm = vm->uuid_text, .solution = sink->conf->name }),
-             "fell behind: %llu events become a gap", (unsigned long long)skipped);
-    sink_activate(sink, vm);
-    wake(route, sink);
-}
-
-static bool
-is_short_of_room(const struct route *route, const struct vm *vm)
-{
-    return is_full(route, vm) || (vm->paused && !has_room_again(route, vm));
-}
-
-static bool
-is_short_of_window(const struct route *route, const struct vm *vm)
-{
-    const struct stream *stream;
-
-    LIST_FOREACH (stream, &vm->streams, of_vm)
-        if (stream->log.unaccepted_bytes >= route->conf->limits.vm_window / 2)
-            return true;
-    return false;
-}
-
-static void
-relieve(struct route *route, struct vm *vm)
-{
-    struct sink *sink;
-
-    spill(route, vm);
-    while (is_short_of_room(route, vm) && (sink = furthest_behind(route, vm, true)))
-        give_up(route, vm, sink);
-    while (is_short_of_window(route, vm) && (sink = furthest_behind(route, vm, false)))
-        give_up(route, vm, sink);
-}
-
-static bool
-waits_for_memory(const struct route *route)
-{
-    const struct vm *vm;
-
-    LIST_FOREACH (vm, &route->paused, in_paused)
-        if (!has_memory_again(route, vm))
-            return true;
-    return false;
-}
-
-/* Other VMs than those that wait for memory may hold it. */
-static void
-relieve_longest(struct route *route)
-{
-    if (waits_for_memory(route))
-        for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
-            spill(route, vm);
-    while (waits_for_memory(route)) {
-        struct vm *longest = NULL;
-
-        for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
-            if ((!longest || vm->log.bytes > longest->log.bytes) && furthest_behind(route, vm, true))
-                longest = vm;
-        if (!longest)
-            return;
-        give_up(route, longest, furthest_behind(route, longest, true));
-    }
-}
-
 /* Sinks for which more may be loaded from files again. */
 static void
 feed_sinks(struct route *route)
@@ -345,7 +134,7 @@ feed_sinks(struct route *route)
             route->pool.loaded[slot] > store_load_share(route->conf) / 2)
             continue;
         sink_feed(sink, &route->table);
-        wake(route, sink);
+        route_wake(route, sink);
     }
 }
 
@@ -353,7 +142,6 @@ static void
 end_of_turn(void *arg)
 {
     struct route *route = arg;
-    struct vm *vm;
 
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
@@ -364,14 +152,10 @@ end_of_turn(void *arg)
         if (sink->up)
             sink->ops.wake(sink->arg);
     }
-    LIST_FOREACH (vm, &route->paused, in_paused)
-        relieve(route, vm);
-    LIST_FOREACH (vm, &route->dirty, in_dirty)
-        relieve(route, vm);
-    relieve_longest(route);
+    route_relieve(route);
     feed_sinks(route);
     tell_accepted(route);
-    resume_vms(route);
+    route_resume_vms(route);
     if (route->store)
         store_flush(route->store);
 }
@@ -381,8 +165,8 @@ end_of_turn(void *arg)
 static void
 after_append(struct route *route, struct vm *vm)
 {
-    if (is_full(route, vm))
-        pause_vm(route, vm);
+    if (route_is_full(route, vm))
+        route_pause_vm(route, vm);
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
 
@@ -390,9 +174,9 @@ after_append(struct route *route, struct vm *vm)
             continue;
         sink_activate(sink, vm);
         if (!sink->awake)
-            wake(route, sink);
+            route_wake(route, sink);
     }
-    mark(route, vm);
+    route_mark(route, vm);
 }
 
 /* Packs the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
@@ -444,7 +228,7 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
         key = normalized_path(route->event, &key_len);
     }
     if (!append(vm, normalized_frame(route->event), &entry, key, key_len, false)) {
-        pause_vm(route, vm);
+        route_pause_vm(route, vm);
         return false;
     }
     if (entry.cls == CLASS_POWER) {
@@ -476,7 +260,7 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
     frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
     frame.gap = &gap;
     if (!append(stream->vm, &frame, &entry, NULL, 0, false)) {
-        pause_vm(route, stream->vm);
+        route_pause_vm(route, stream->vm);
         return false;
     }
     stream->vm->events += entry.count;
@@ -672,9 +456,9 @@ on_stored(void *arg, struct vm *vm)
         if (!route->sinks[slot] || !route->sinks[slot]->up)
             continue;
         sink_activate(route->sinks[slot], vm);
-        wake(route, route->sinks[slot]);
+        route_wake(route, route->sinks[slot]);
     }
-    mark(route, vm);
+    route_mark(route, vm);
 }
 
 static bool
@@ -713,7 +497,7 @@ set_durability(struct route *route, struct vm *vm)
                                  route->sinks[slot]->conf->durability == CONF_DELIVERED ? VMLOG_DELIVERED
                                                                                         : VMLOG_RECORDED);
     vmlog_set_backed(&vm->log, route->store && store_is_needed(route->conf));
-    mark(route, vm);
+    route_mark(route, vm);
 }
 
 void
@@ -729,8 +513,10 @@ route_recovered(struct route *route)
 void
 route_finish(struct route *route)
 {
-    if (route->store)
-        store_finish(route->store);
+    if (!route->store)
+        return;
+    store_finish(route->store);
+    store_freeze(route->store, true);
 }
 
 enum gr_level
@@ -820,7 +606,7 @@ route_add_sink(struct route *route, struct sink *sink, const struct conf_solutio
     if (slot == VMLOG_SINKS)
         return false;
     sink_init(sink, slot, conf, ops, arg);
-    sink->moved = mark;
+    sink->moved = route_mark;
     sink->load = load_stub;
     sink->route = route;
     route->sinks[slot] = sink;
@@ -843,7 +629,7 @@ route_remove_sink(struct route *route, struct sink *sink)
     for (vm = route->table.vms; vm; vm = vm->hh.next) {
         sink_deactivate(sink, vm);
         vmlog_leave(&vm->log, sink->slot);
-        mark(route, vm);
+        route_mark(route, vm);
     }
     route->sinks[sink->slot] = NULL;
     sink_fini(sink);
@@ -870,7 +656,7 @@ route_sink_up(struct route *route, struct sink *sink, Gimux__V1__SvmHello *hello
     const char *why = sink_up(sink, &route->table, hello);
 
     if (!why)
-        wake(route, sink);
+        route_wake(route, sink);
     return why;
 }
 
@@ -885,7 +671,7 @@ route_ack(struct route *route, struct sink *sink, uint32_t stream, uint64_t sequ
 {
     if (!sink_ack(sink, &route->table, stream, sequence))
         return false;
-    wake(route, sink);
+    route_wake(route, sink);
     return true;
 }
 

@@ -51,7 +51,8 @@ bool route_recover(struct route *route);
 /* All solutions of the configuration have been added: what others had in files is let go. */
 void route_recovered(struct route *route);
 
-/* Writes what is not in files yet, and waits for that: at the end. */
+/* Writes what is not in files yet, waits for that, and leaves the files alone from then on: at the end,
+ * before sinks are removed. */
 void route_finish(struct route *route);
 
 /* The most memory that events and connections can take, in bytes: what the limits add up to. */

@@ -33,17 +33,27 @@
     X(memory_bound_bytes, gauge, "Upper bound of memory for events and connections, from the configuration") \
     X(log_bytes, gauge, "Memory of all VM logs")                                                             \
     X(log_limit_bytes, gauge, "Limit of that memory")                                                        \
+    X(storage_bytes, gauge, "Bytes of files of VM logs")                                                     \
+    X(storage_segments, gauge, "Such files")                                                                 \
+    X(storage_waiting, gauge, "VMs of which something is to be written")                                     \
+    X(storage_failing, gauge, "1 while they cannot be written")                                              \
+    X(storage_full, gauge, "1 while storage.vm or storage.total stands in the way")                          \
     X(vms, gauge, "VMs known")                                                                               \
     X(vms_connected, gauge, "VMs with at least one driver connected")                                        \
     X(vm_log_bytes, gauge, "Memory of one VM's log")                                                         \
+    X(vm_storage_bytes, gauge, "Bytes of files of one VM's log")                                             \
     X(vm_paused, gauge, "1 while the VM is not read because its log is full")                                \
+    X(vm_flooding, gauge, "1 while the VM sends far more than the others")                                   \
     X(vm_events_total, counter, "Sequences taken from one VM's drivers, their own gaps included")            \
     X(solution_up, gauge, "1 while the SVM is connected and has said hello")                                 \
     X(solution_delivered_total, counter, "Events that the SVM has acknowledged")                             \
     X(solution_filtered_total, counter, "Events that its subscription filtered out")                         \
     X(solution_gapped_total, counter, "Events that were or will be told it as gaps")                         \
     X(solution_pending, gauge, "Events in VM logs that are not settled for it")                              \
-    X(solution_sent_bytes_total, counter, "Bytes of events written to it")
+    X(solution_sent_bytes_total, counter, "Bytes of events written to it")                                   \
+    X(solution_certificate_days, gauge, "Whole days until gimuxd's certificate for it expires")              \
+    X(solution_peer_certificate_days, gauge, "Whole days until the certificate of its connected SVM does")   \
+    X(solution_crl_days, gauge, "Whole days until its revocation lists do")
 
 struct stats {
 #define STATS_FIELD(name, kind, help) uint64_t name;

@@ -44,8 +44,11 @@ bool store_is_needed(const struct conf *conf);
 void store_touch(struct store *store, struct vm *vm);
 void store_flush(struct store *store);
 
-/* Writes everything, positions too, and waits for it: at the end, or before an upgrade. */
+/* Writes everything, positions too, and waits for it. */
 void store_finish(struct store *store);
+
+/* From now on files stay as they are, whatever becomes of the logs. */
+void store_freeze(struct store *store, bool frozen);
 
 /* Reads the stub that the sink waits for. Returns false if it may not load more now: `moved` comes when it
  * may. */
@@ -65,13 +68,17 @@ size_t store_load_share(const struct conf *conf);
 /* Bytes that the store itself takes at most: buffers, and stubs for all that may be in files. */
 uint64_t store_memory_bound(const struct conf *conf);
 
-/* For metrics. */
-uint64_t store_bytes(const struct store *store);    /* of files */
-uint64_t store_vm_bytes(const struct vm *vm);       /* of one VM's files */
-uint64_t store_segments(const struct store *store); /* files */
-bool store_is_failing(const struct store *store);   /* the last write did not succeed */
-bool store_is_full(const struct store *store);      /* a bound is reached */
-bool store_syncs(const struct store *store);        /* recorded means: on the disk */
+/* For metrics: bytes of files, of one VM's files, the number of files, VMs that have something to write; 1 if
+ * the last write failed, and if a bound stands in the way, else 0. */
+uint64_t store_bytes(const struct store *store);
+uint64_t store_vm_bytes(const struct vm *vm);
+uint64_t store_segments(const struct store *store);
+uint64_t store_waiting(const struct store *store);
+uint64_t store_is_failing(const struct store *store);
+uint64_t store_is_full(const struct store *store);
+
+/* Whether recorded means: on the disk. */
+bool store_syncs(const struct store *store);
 
 /* ---- for recover.c ---- */
 

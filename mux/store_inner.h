@@ -1,4 +1,4 @@
-/* What store.c and store_load.c share. */
+/* What store.c, store_write.c and store_load.c share. */
 #ifndef GIMUX_STORE_INNER_H
 #define GIMUX_STORE_INNER_H
 
@@ -54,9 +54,29 @@ struct store {
     uint64_t segments;
     size_t loading; /* bytes that are being read */
     bool failing;
-    bool full;
+    unsigned full;  /* VMs for which a bound stands in the way */
     bool finishing; /* nothing is lazy */
+    bool frozen;    /* nothing is written or removed */
 };
+
+/* Something of it may have to be written. */
+void store_touch_vm(struct store_vm *of);
+
+/* Takes it out of the list that it is in. */
+void store_unlist(struct store_vm *of);
+
+/* A new segment that is written to from now on; NULL if out of memory. */
+struct vmlog_segment *store_begin_segment(struct store_vm *of);
+
+/* Not the file. */
+void store_free_segment(struct vmlog_segment *segment);
+
+/* The buffers of what is written; freed by free. NULL if out of memory. */
+#define STORE_BATCH_SIZE ((size_t)5 * 1024 * 1024)
+struct batch *store_batch_new(struct store *store);
+
+/* How many VMs the batch is for that is being written; 0: none is. */
+unsigned store_is_writing(const struct store *store);
 
 /* Frees it when it is forgotten and nothing is under way any more. */
 void store_release_vm(struct store_vm *of);

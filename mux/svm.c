@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "mux/conn.h"
 #include "mux/frame.h"
@@ -26,13 +27,14 @@
 #define BATCH_PIECES   64
 #define SILENT_BEATS   3
 #define LAST_ERROR_MAX 600
+#define EXPIRY_SECONDS 3600 /* longest time between two looks at what ends */
 
 struct svm {
     struct svm_list *list;
     struct conf_solution conf;
     struct sink sink;
     enum svm_state state;
-    struct tls_context *tls; /* NULL: plain */
+    struct credential credential;
     struct conn *conn;
     struct loop_lookup *lookup;
     struct loop_timer *timer; /* the next attempt; while up, the heartbeat */
@@ -296,6 +298,22 @@ on_data(void *arg, const uint8_t *buf, size_t len)
 
 /* ---- connecting ---- */
 
+static void watch_expiry(void *list);
+
+/* Whether the SVM's certificate is good as far as it has been shown; if not, the connection ends. The lists
+ * in force may be newer than those that its handshake went by. */
+static bool
+check_revocation(struct svm *svm)
+{
+    const struct tls *tls = svm->conn ? conn_tls(svm->conn) : NULL;
+
+    if (!tls || !svm->credential.tls || !tls_peer_revoked(tls, svm->credential.tls))
+        return true;
+    stats.svm_tls_failures_total++;
+    conn_close(svm->conn, TLS_REVOKED);
+    return false;
+}
+
 static void
 on_open(void *arg)
 {
@@ -304,6 +322,12 @@ on_open(void *arg)
     Gimux__V1__MuxHello hello = GIMUX__V1__MUX_HELLO__INIT;
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
 
+    if (!check_revocation(svm))
+        return;
+    if (conn_tls(svm->conn)) {
+        credential_meet(&svm->credential, conn_tls(svm->conn));
+        watch_expiry(svm->list);
+    }
     stats.svm_connections_total++;
     set_state(svm, SVM_GREETING);
     log_debug(&about, "connected");
@@ -343,11 +367,13 @@ static const struct conn_ops conn_ops = {
 static void
 dial(struct svm *svm, const struct sockaddr_storage *address, socklen_t len)
 {
-    const char *name = svm->conf.tls_name[0] ? svm->conf.tls_name : svm->conf.address.host;
+    struct tls_peer peer = { .name = svm->conf.tls_name[0] ? svm->conf.tls_name : svm->conf.address.host,
+                             .solution = svm->conf.name };
     const char *why;
 
     set_state(svm, SVM_CONNECTING);
-    svm->conn = conn_dial(svm->list->loop, address, len, svm->tls, name, &conn_limits, &conn_ops, svm, &why);
+    svm->conn = conn_dial(svm->list->loop, address, len, svm->credential.tls, &peer, &conn_limits, &conn_ops,
+                          svm, &why);
     if (!svm->conn)
         link_down(svm, why);
     else
@@ -433,6 +459,24 @@ on_timer(void *arg)
     }
 }
 
+/* Warns of what ends; looks again when the next mark is reached, within an hour in any case: the wall clock
+ * may be set. */
+static void
+watch_expiry(void *arg)
+{
+    struct svm_list *list = arg;
+    int64_t next = EXPIRY_SECONDS;
+    struct svm *svm;
+
+    LIST_FOREACH (svm, &list->svms, in_list) {
+        int64_t due = credential_watch(&svm->credential, &svm->conf);
+
+        if (due < next)
+            next = due;
+    }
+    loop_timer_start(list->expiry, (uint32_t)next * 1000);
+}
+
 /* ---- the list ---- */
 
 void
@@ -446,7 +490,7 @@ static void
 free_svm(struct svm *svm)
 {
     loop_timer_free(svm->timer);
-    tls_context_free(svm->tls);
+    credential_set(&svm->credential, NULL);
     free(svm);
 }
 
@@ -484,13 +528,13 @@ add_svm(struct svm_list *list, const struct conf_solution *conf, struct tls_cont
     }
     svm->list = list;
     svm->conf = *conf;
-    svm->tls = tls;
     svm->redial = REDIAL_MIN_MS;
     if (!route_add_sink(list->route, &svm->sink, &svm->conf, &sink_ops, svm)) {
         loop_timer_free(svm->timer);
         free(svm);
         return false;
     }
+    credential_set(&svm->credential, tls);
     while (last && LIST_NEXT(last, in_list))
         last = LIST_NEXT(last, in_list);
     if (last)
@@ -521,38 +565,40 @@ find_conf(const struct conf *conf, const char *name)
     return NULL;
 }
 
-/* Loads the TLS files of every solution; false, with all released, if one cannot be used. */
-static bool
-load_tls(const struct conf *conf, struct tls_context *contexts[CONF_SOLUTIONS_MAX])
-{
-    bool good = true;
-
-    for (unsigned i = 0; i < conf->solution_count; i++) {
-        const struct conf_solution *solution = &conf->solutions[i];
-        char why[TLS_WHY_MAX];
-
-        contexts[i] = NULL;
-        if (solution->address.kind != ADDRESS_TLS)
-            continue;
-        contexts[i] = tls_context_new(solution->cert, solution->key, solution->ca, why);
-        if (!contexts[i]) {
-            log_error((&(struct log_who){ .solution = solution->name }), "%s", why);
-            good = false;
-        }
-    }
-    for (unsigned i = 0; !good && i < conf->solution_count; i++)
-        tls_context_free(contexts[i]);
-    return good;
-}
-
 bool
 svm_check_conf(const struct conf *conf)
 {
-    struct tls_context *contexts[CONF_SOLUTIONS_MAX] = { NULL };
-    bool good = load_tls(conf, contexts);
+    struct tls_context *contexts[CONF_SOLUTIONS_MAX];
 
-    for (unsigned i = 0; good && i < conf->solution_count; i++)
-        tls_context_free(contexts[i]);
+    if (!credential_load(conf, contexts))
+        return false;
+    for (unsigned i = 0; i < conf->solution_count; i++) {
+        struct credential credential = { NULL };
+
+        credential_set(&credential, contexts[i]);
+        credential_watch(&credential, &conf->solutions[i]);
+        credential_set(&credential, NULL);
+    }
+    return true;
+}
+
+/* Reads the TLS files; false, with all released, if one cannot be used or is worse than what is in force. */
+static bool
+load_tls(const struct svm_list *list, const struct conf *conf,
+         struct tls_context *contexts[CONF_SOLUTIONS_MAX])
+{
+    bool good = true;
+
+    if (!credential_load(conf, contexts))
+        return false;
+    for (unsigned i = 0; i < conf->solution_count; i++) {
+        const struct svm *svm = find_svm(list, conf->solutions[i].name);
+
+        if (svm && !credential_allows(&svm->credential, contexts[i], &conf->solutions[i]))
+            good = false;
+    }
+    if (!good)
+        credential_release(contexts);
     return good;
 }
 
@@ -571,11 +617,11 @@ change_svm(struct svm *svm, const struct conf_solution *conf, struct tls_context
 {
     bool same = conf_solution_equal(&svm->conf, conf);
 
-    tls_context_free(svm->tls);
-    svm->tls = tls;
+    credential_set(&svm->credential, tls);
     svm->conf = *conf;
     if (same) {
         svm->sink.conf = &svm->conf;
+        check_revocation(svm);
         return;
     }
     if (svm->conn)
@@ -595,11 +641,13 @@ change_svm(struct svm *svm, const struct conf_solution *conf, struct tls_context
 bool
 svm_list_set_conf(struct svm_list *list, const struct conf *conf)
 {
-    struct tls_context *contexts[CONF_SOLUTIONS_MAX] = { NULL };
+    struct tls_context *contexts[CONF_SOLUTIONS_MAX];
     struct svm *svm;
     struct svm *next;
 
-    if (!load_tls(conf, contexts))
+    if (!list->expiry)
+        list->expiry = loop_timer_new(list->loop, watch_expiry, list);
+    if (!list->expiry || !load_tls(list, conf, contexts))
         return false;
     for (svm = LIST_FIRST(&list->svms); svm; svm = next) {
         next = LIST_NEXT(svm, in_list);
@@ -609,11 +657,14 @@ svm_list_set_conf(struct svm_list *list, const struct conf *conf)
     list->conf = conf;
     for (unsigned i = 0; i < conf->solution_count; i++) {
         svm = find_svm(list, conf->solutions[i].name);
-        if (svm)
+        if (svm) {
             change_svm(svm, &conf->solutions[i], contexts[i]);
-        else if (!add_svm(list, &conf->solutions[i], contexts[i]))
+        } else if (!add_svm(list, &conf->solutions[i], contexts[i])) {
             log_error((&(struct log_who){ .solution = conf->solutions[i].name }), "out of memory");
+            tls_context_free(contexts[i]);
+        }
     }
+    watch_expiry(list);
     return true;
 }
 
@@ -637,6 +688,8 @@ svm_list_close(struct svm_list *list, const char *reason)
         }
         remove_svm(svm, reason);
     }
+    loop_timer_free(list->expiry);
+    list->expiry = NULL;
 }
 
 /* ---- for status ---- */
@@ -675,4 +728,15 @@ const char *
 svm_last_error(const struct svm *svm)
 {
     return svm->last_error;
+}
+
+bool
+svm_days_left(const struct svm *svm, enum credential_part part, int64_t *days)
+{
+    const struct expiry *expiry = &svm->credential.parts[part];
+
+    if (expiry->end == 0 || (part == CREDENTIAL_PEER && svm->state != SVM_GREETING && svm->state != SVM_UP))
+        return false;
+    *days = expiry_days(expiry, time(NULL));
+    return true;
 }

@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 #include "mux/conf.h"
+#include "mux/credential.h"
 #include "mux/loop.h"
 #include "mux/route.h"
-#include "mux/tls.h"
 
 enum svm_state {
     SVM_WAITING,    /* for the next attempt */
@@ -27,17 +27,19 @@ struct svm_list {
     struct route *route;
     const struct conf *conf;
     LIST_HEAD(svm_links, svm) svms;
+    struct loop_timer *expiry; /* looks what ends; made with the first configuration */
 };
 
 void svm_list_init(struct svm_list *list, struct loop *loop, struct route *route, const struct conf *conf);
 
 /* Makes the list what the configuration says: solutions that are new are added and dialled, those that are
  * gone removed, those that changed connect anew, the others are left alone. TLS files are read again for all,
- * and used from the next connection on. Returns false, having changed nothing, if a solution's TLS files
- * cannot be used; each is logged. The caller keeps conf until the next call. */
+ * and used from the next connection on; a link ends if the SVM's certificate is revoked now. Returns false,
+ * having changed nothing, if a solution's TLS files cannot be used; each is logged. The caller keeps conf
+ * until the next call. */
 bool svm_list_set_conf(struct svm_list *list, const struct conf *conf);
 
-/* Whether the TLS files of all solutions can be used; each that cannot is logged. */
+/* Whether the TLS files of all solutions can be used; each that cannot is logged, and what ends soon. */
 bool svm_check_conf(const struct conf *conf);
 
 /* Says BYE and closes. */
@@ -50,5 +52,9 @@ enum svm_state svm_state(const struct svm *svm);
 const char *svm_state_name(enum svm_state state);
 const char *svm_name(const struct svm *svm); /* of the SvmHello; "" before it */
 const char *svm_last_error(const struct svm *svm);
+
+/* Whole days until something of the link ends, negative when it has. False if there is none: plain, no
+ * revocation lists, or (the SVM's certificate) not connected. */
+bool svm_days_left(const struct svm *svm, enum credential_part part, int64_t *days);
 
 #endif

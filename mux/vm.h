@@ -43,6 +43,15 @@ struct vm_turn {
     TAILQ_ENTRY(vm_turn) ring;
 };
 
+/* What a VM's drivers have sent, of whatever kind; see flood.h. */
+struct vm_traffic {
+    uint64_t records;
+    uint64_t bytes;
+    uint64_t seen_records; /* at the last look */
+    uint64_t seen_bytes;
+    bool flooding;
+};
+
 struct vm {
     uint8_t uuid[GR_UUID_SIZE];
     char uuid_text[GR_UUID_TEXT];
@@ -51,6 +60,7 @@ struct vm {
     unsigned stream_count;
     unsigned connected; /* streams with a guest */
     uint64_t events;    /* sequences taken from its drivers */
+    struct vm_traffic traffic;
     bool paused;        /* its guests are not read, because the log is full */
     size_t refused;     /* bytes of memory that a record needs for which there was none; else 0 */
     bool dirty;         /* in the route's list of VMs to look after at the end of the turn */

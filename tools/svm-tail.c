@@ -128,6 +128,7 @@ static const char usage[] =
     "usage: svm-tail --listen ADDRESS [OPTION]...\n"
     "Listens as an SVM for gimuxd and prints its events. ADDRESS is tcp:HOST:PORT or tls:HOST:PORT.\n"
     "  --cert FILE --key FILE --ca FILE   for tls: own certificate and key, CA of gimuxd's certificate\n"
+    "  --crl FILE         for tls: revocation lists that gimuxd's certificate is looked up in\n"
     "  --peer-name NAME   for tls: gimuxd's certificate must bear that name (again for more)\n"
     "  --name NAME        the SVM's name, for gimuxd's logs\n"
     "  --class LIST       only these classes: file,process,power,authentication,network,dns,lifecycle\n"
@@ -140,13 +141,14 @@ static const char usage[] =
     "  --slow MS          sleep so long for every event\n"
     "  --stats FILE       write the counts there, as JSON, at the end and on SIGUSR1\n"
     "  --capture FILE     append every frame as it came (length-delimited gimux.v1.Frame)\n"
-    "SIGTERM and SIGINT end it; SIGHUP reads the certificate, key and CA files again.\n";
+    "SIGTERM and SIGINT end it; SIGHUP reads the certificate, key, CA and revocation list files again.\n";
 
 enum option_code {
     LISTEN = 1,
     CERT,
     KEY,
     CA,
+    CRL,
     NAME,
     CLASS,
     VM,
@@ -167,6 +169,7 @@ static const struct option options[] = {
     { "cert", required_argument, NULL, CERT },
     { "key", required_argument, NULL, KEY },
     { "ca", required_argument, NULL, CA },
+    { "crl", required_argument, NULL, CRL },
     { "name", required_argument, NULL, NAME },
     { "class", required_argument, NULL, CLASS },
     { "vm", required_argument, NULL, VM },
@@ -254,7 +257,8 @@ take_option(int code, struct tail *tail, struct gimux_client_config *config, str
 {
     const char **texts[] = {
         [LISTEN] = &config->listen, [CERT] = &config->cert_file, [KEY] = &config->key_file,
-        [CA] = &config->ca_file,    [NAME] = &config->name,      [STATS] = &tail->stats_path
+        [CA] = &config->ca_file,    [CRL] = &config->crl_file,   [NAME] = &config->name,
+        [STATS] = &tail->stats_path
     };
 
     switch (code) {
@@ -262,6 +266,7 @@ take_option(int code, struct tail *tail, struct gimux_client_config *config, str
     case CERT:
     case KEY:
     case CA:
+    case CRL:
     case NAME:
     case STATS:
         *texts[code] = optarg;

@@ -137,6 +137,7 @@ class Driver:
         self.boot = boot or str(uuid.uuid4())
         self.driver = driver
         self.sent = 0  # the last sequence
+        self.acked = 0  # the last that expect_ack has seen
         self.data = b""
         self.welcome = None
         self.socket = socket.socket(socket.AF_UNIX)
@@ -161,6 +162,7 @@ class Driver:
         self.send_hello(**fields)
         self.welcome = self.expect(WELCOME)
         self.sent = self.welcome.next_wanted - 1
+        self.acked = 0
         return self
 
     def events(self, count, path="/tmp/file-%d"):
@@ -200,8 +202,9 @@ class Driver:
 
     def expect_ack(self, sequence):
         """Waits until everything up to that sequence is acknowledged."""
-        while (found := self.expect(ACK).sequence) < sequence:
-            assert found <= self.sent
+        while self.acked < sequence:
+            self.acked = self.expect(ACK).sequence
+            assert self.acked <= self.sent
 
     def expect_end(self):
         """Reads to the end of the connection; returns the records before it, pings and such left out."""

@@ -1,7 +1,8 @@
 """A link that breaks: a proxy between two programs that cuts connections at random byte positions, from a fixed seed.
 
 The bytes of a connection go through unchanged, both ways, up to its cut; then both sides are closed at once, in the
-middle of whatever was being said. After `cuts` such connections it lets everything through.
+middle of whatever was being said. Or, as when a cable is pulled, neither is closed and nothing goes through any more.
+After `cuts` such connections it lets everything through.
 """
 
 import random
@@ -24,12 +25,14 @@ def parse(address):
 class Proxy:
     """Listens on `listen` (tcp:127.0.0.1:0 takes a free port; see .address) and connects to `target` for each."""
 
-    def __init__(self, listen, target, cuts, longest, seed=1):
-        """longest: bytes, both ways together, that a connection may last before it is cut."""
+    def __init__(self, listen, target, cuts, longest, seed=1, silently=False):
+        """longest: bytes, both ways together, that a connection may last before it is cut. silently: it is not closed."""
         family, where = parse(listen)
         self.target = target
         self.cuts_left = cuts
+        self.cut = 0  # so many were
         self.longest = longest
+        self.silently = silently
         self.random = random.Random(seed)
         self.lock = threading.Lock()
         self.done = threading.Event()
@@ -94,7 +97,13 @@ class Proxy:
                 for key, _ in selector.select(0.2):
                     budget = self._pass_on(key.fileobj, other[key.fileobj], budget)
                     if budget == 0:
+                        self._cut()
                         return
+
+    def _cut(self):
+        self.cut += 1
+        if self.silently:
+            self.done.wait()
 
     def _pass_on(self, source, sink, budget):
         """What is left of the budget: 0 when the connection is over."""

@@ -21,7 +21,7 @@ PORT = 48100
 
 @pytest.fixture(scope="session", name="certificates")
 def fixture_certificates(tmp_path_factory):
-    return certs.make(tmp_path_factory.mktemp("certs"))
+    return certs.make(tmp_path_factory.mktemp("certs"), ["one", "two"])
 
 
 def plain(world, _, name="one", *args):

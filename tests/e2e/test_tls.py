@@ -1,5 +1,6 @@
 """TLS between gimuxd and SVMs: what is good works, and each thing that an administrator can get wrong is one log line
-that names the solution and says what to mend: chain, name or date.
+that names the solution and says what to mend: chain, name, solution or date. What becomes of certificates in time is
+in test_certificates.py.
 """
 
 import socket
@@ -14,7 +15,7 @@ from harness import Program, wait_for
 
 @pytest.fixture(name="pki", scope="session")
 def fixture_pki(tmp_path_factory):
-    return certs.make(tmp_path_factory.mktemp("pki"))
+    return certs.make(tmp_path_factory.mktemp("pki"), ["av", "by-host"])
 
 
 def tls_svm(world, pki, server="server", ca="ca", *args):
@@ -63,6 +64,7 @@ def test_tls_by_name(world, pki):
     ("server-wrong-ca", {}, r"chain: the peer's certificate: "),
     ("server-wrong-name", {}, r"name: the peer's certificate does not bear 127\.0\.0\.1"),
     ("server", {"tls_name": "av.example"}, r"name: the peer's certificate does not bear av\.example"),
+    ("server-wrong-solution", {}, r"solution: the peer's certificate does not name solution av"),
     ("server-expired", {}, r"date: the peer's certificate: certificate has expired"),
     ("client", {}, r"chain: the peer's certificate: unsuitable certificate purpose"),
 ])

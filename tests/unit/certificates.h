@@ -8,6 +8,7 @@
 #include <openssl/x509v3.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,33 +22,34 @@ struct certificates {
     char directory[32]; /* empty: nothing was made */
     char cert[64];
     char key[64];
+    char crl[64]; /* once certificates_make_crl has made it */
 };
 
-/* Makes a key and a certificate that bears the DNS name, good from an hour ago until in an hour. */
+/* Makes a key and a certificate that bears the names, as openssl's configuration has them ("DNS:..,URI:.."),
+ * good from an hour ago until in `seconds`. */
 static inline void
-certificates_make(struct certificates *out, const char *name)
+certificates_make_with(struct certificates *out, const char *names, long seconds)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *cert = X509_new();
     X509_EXTENSION *extension;
-    char san[100];
     FILE *file;
 
     snprintf(out->directory, sizeof(out->directory), "/tmp/certificates.XXXXXX");
     assert_non_null(mkdtemp(out->directory));
     snprintf(out->cert, sizeof(out->cert), "%s/cert.pem", out->directory);
     snprintf(out->key, sizeof(out->key), "%s/key.pem", out->directory);
-    snprintf(san, sizeof(san), "DNS:%s", name);
+    snprintf(out->crl, sizeof(out->crl), "%s/crl.pem", out->directory);
     assert_true(key && cert);
     X509_set_version(cert, X509_VERSION_3);
     ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
     X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const uint8_t *)name, -1, -1,
-                               0);
+    X509_gmtime_adj(X509_getm_notAfter(cert), seconds);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const uint8_t *)"test", -1,
+                               -1, 0);
     X509_set_issuer_name(cert, X509_get_subject_name(cert));
     X509_set_pubkey(cert, key);
-    extension = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, san);
+    extension = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, names);
     X509_add_ext(cert, extension, -1);
     X509_EXTENSION_free(extension);
     assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
@@ -59,6 +61,54 @@ certificates_make(struct certificates *out, const char *name)
     assert_non_null(file);
     PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL);
     fclose(file);
+    X509_free(cert);
+    EVP_PKEY_free(key);
+}
+
+/* The same for a DNS name and a solution, for an hour. */
+static inline void
+certificates_make(struct certificates *out, const char *name, const char *solution)
+{
+    char names[200];
+
+    snprintf(names, sizeof(names), "DNS:%s,URI:gimux:solution:%s", name, solution);
+    certificates_make_with(out, names, 3600);
+}
+
+/* Writes the CA's list in crl.pem, which has the certificate on it or nothing, and ends in `seconds`. */
+static inline void
+certificates_make_crl(const struct certificates *of, bool revoked, long seconds)
+{
+    FILE *file = fopen(of->cert, "r");
+    X509 *cert = PEM_read_X509(file, NULL, NULL, NULL);
+    EVP_PKEY *key;
+    X509_CRL *list = X509_CRL_new();
+    ASN1_TIME *time = X509_gmtime_adj(NULL, -7200);
+
+    fclose(file);
+    file = fopen(of->key, "r");
+    key = PEM_read_PrivateKey(file, NULL, NULL, NULL);
+    fclose(file);
+    assert_true(cert && key && list && time);
+    X509_CRL_set_version(list, X509_CRL_VERSION_2);
+    X509_CRL_set_issuer_name(list, X509_get_subject_name(cert));
+    X509_CRL_set1_lastUpdate(list, time);
+    if (revoked) {
+        X509_REVOKED *entry = X509_REVOKED_new();
+
+        X509_REVOKED_set_serialNumber(entry, X509_get_serialNumber(cert));
+        X509_REVOKED_set_revocationDate(entry, time);
+        X509_CRL_add0_revoked(list, entry);
+    }
+    X509_gmtime_adj(time, seconds);
+    X509_CRL_set1_nextUpdate(list, time);
+    assert_true(X509_CRL_sign(list, key, EVP_sha256()) > 0);
+    file = fopen(of->crl, "w");
+    assert_non_null(file);
+    PEM_write_X509_CRL(file, list);
+    fclose(file);
+    ASN1_TIME_free(time);
+    X509_CRL_free(list);
     X509_free(cert);
     EVP_PKEY_free(key);
 }
@@ -85,6 +135,7 @@ certificates_remove(const struct certificates *of)
         return;
     unlink(of->cert);
     unlink(of->key);
+    unlink(of->crl);
     rmdir(of->directory);
 }
 

@@ -271,6 +271,7 @@ set_buffers(int fd, int size)
 static inline void
 dial(struct world *world, const char *name)
 {
+    struct tls_peer peer = { .name = name, .solution = "av" };
     struct conn_limits limits = { .in = LIMIT, .out = LIMIT };
     struct sockaddr_storage storage = { 0 };
     struct sockaddr_un *address = (struct sockaddr_un *)(void *)&storage;
@@ -287,7 +288,7 @@ dial(struct world *world, const char *name)
     assert_int_equal(getsockname(listener, (struct sockaddr *)address, &len), 0);
     assert_int_equal(listen(listener, 1), 0);
     world->conn =
-        conn_dial(world->loop, &storage, len, world->client, name, &limits, &ops, &world->owner, &why);
+        conn_dial(world->loop, &storage, len, world->client, &peer, &limits, &ops, &world->owner, &why);
     assert_non_null(world->conn);
     world->owner.conn = world->conn;
     world->peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
@@ -318,9 +319,13 @@ open_world(void **state)
     world->started = loop_now();
     world->loop = loop_new();
     if (tls) {
-        certificates_make(&world->certificates, "svm.test");
-        world->client =
-            tls_context_new(world->certificates.cert, world->certificates.key, world->certificates.cert, why);
+        struct tls_files files = { .cert = world->certificates.cert,
+                                   .key = world->certificates.key,
+                                   .crl = "" };
+
+        certificates_make(&world->certificates, "svm.test", "av");
+        files.ca = files.cert;
+        world->client = tls_context_new(&files, why);
         assert_non_null(world->client);
         world->server = certificates_server(&world->certificates);
     }

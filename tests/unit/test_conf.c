@@ -145,7 +145,7 @@ static const char full[] =
     "vm \"AAAAAAAA-bbbb-cccc-dddd-eeeeeeeeeeee\" {}\n"
     "solution \"low\" { address = \"tcp:h:1\" plain = true }\n"
     "solution \"z\" { address = \"tcp:h:1\" plain = true altitude = 9 }\n"
-    "solution \"a\" { altitude = 9 address = \"tls:h:1\" cert = /c key = /k ca = /r\n"
+    "solution \"a\" { altitude = 9 address = \"tls:h:1\" cert = /c key = /k ca = /r crl = /l\n"
     "  tls_name = n policy = drop window = 3K heartbeat = 51ms redial_max = 52ms\n"
     "  classes = {file, dns} vms = {\"" VM_B "\"} mute = {\"C:\\\\\", '/proc/${x}'} }\n";
 

@@ -22,6 +22,19 @@ struct world {
     char lines[256 * 1024]; /* what the last `read_lines` brought */
 };
 
+/* Everything that was written and not read yet. */
+static const char *
+read_lines(struct world *world)
+{
+    ssize_t got;
+    size_t len = 0;
+
+    while ((got = read(world->reader, world->lines + len, sizeof(world->lines) - 1 - len)) > 0)
+        len += (size_t)got;
+    world->lines[len] = '\0';
+    return world->lines;
+}
+
 static int
 open_world(void **state)
 {
@@ -38,6 +51,8 @@ open_world(void **state)
     fcntl(world->reader, F_SETFL, O_NONBLOCK);
     signal(SIGPIPE, SIG_IGN);
     log_setup(false, LOG_LEVEL_INFO);
+    log_next_interval();
+    read_lines(world);
     *state = world;
     return 0;
 }
@@ -52,19 +67,6 @@ close_world(void **state)
     close(world->reader);
     free(world);
     return 0;
-}
-
-/* Everything that was written and not read yet. */
-static const char *
-read_lines(struct world *world)
-{
-    ssize_t got;
-    size_t len = 0;
-
-    while ((got = read(world->reader, world->lines + len, sizeof(world->lines) - 1 - len)) > 0)
-        len += (size_t)got;
-    world->lines[len] = '\0';
-    return world->lines;
 }
 
 static void
@@ -160,6 +162,94 @@ test_long_lines_are_cut(void **state)
     assert_non_null(strstr(line, " info next\n"));
 }
 
+/* ---- too many ---- */
+
+static unsigned
+count(const char *lines, const char *what)
+{
+    unsigned found = 0;
+
+    for (; (lines = strstr(lines, what)); lines++)
+        found++;
+    return found;
+}
+
+/* One call site, as peers make it speak. */
+static void
+complain(const char *vm, const char *door, int number)
+{
+    log_warning((&(struct log_who){ .vm = vm }), "%s: closed: record %d is wrong", door, number);
+}
+
+static void
+test_alike_lines_are_counted_not_written(void **state)
+{
+    struct world *world = *state;
+    const char *lines;
+
+    for (int i = 1; i <= 1000; i++)
+        complain("v", "unix:/a", i);
+    lines = read_lines(world);
+    assert_int_equal(count(lines, "is wrong\n"), LOG_ALIKE_MAX);
+    assert_non_null(strstr(lines, "vm=v unix:/a: closed: record 1 is wrong\n"));
+    log_next_interval();
+    expect_line(world,
+                "warning 990 more lines were left out like: vm=v unix:/a: closed: record 11 is wrong\n");
+    log_next_interval();
+    assert_string_equal(read_lines(world), "");
+    complain("v", "unix:/a", 1001);
+    expect_line(world, "warning vm=v unix:/a: closed: record 1001 is wrong\n");
+}
+
+/* Another VM, another door, another occurrence, and whatever is an error: each is heard. */
+static void
+test_what_is_not_alike_is_written(void **state)
+{
+    struct world *world = *state;
+
+    for (int i = 0; i < 1000; i++)
+        complain("v", "unix:/a", i);
+    read_lines(world);
+    complain("w", "unix:/a", 1);
+    expect_line(world, "warning vm=w unix:/a: closed: record 1 is wrong\n");
+    complain("v", "unix:/b", 1);
+    expect_line(world, "warning vm=v unix:/b: closed: record 1 is wrong\n");
+    log_info((&(struct log_who){ .vm = "v" }), "%s: disconnected", "unix:/a");
+    expect_line(world, "info vm=v unix:/a: disconnected\n");
+    for (int i = 0; i < 100; i++)
+        log_error(NULL, "error %d", i);
+    assert_int_equal(count(read_lines(world), " error error "), 100);
+    log_setup(false, LOG_LEVEL_DEBUG);
+    for (int i = 0; i < 100; i++)
+        log_debug(NULL, "debug %d", i);
+    assert_int_equal(count(read_lines(world), " debug debug "), 100);
+}
+
+/* Who thinks up another name each time finds an end, too. */
+static void
+test_names_without_end(void **state)
+{
+    struct world *world = *state;
+    unsigned written = 0;
+    unsigned left_out = 0;
+    const char *lines;
+    char vm[16];
+
+    for (int i = 0; i < 100000; i++) {
+        snprintf(vm, sizeof(vm), "%d", i);
+        complain(vm, "unix:/a", 1);
+        if (i % 100 == 0)
+            written += count(read_lines(world), "is wrong\n");
+    }
+    written += count(read_lines(world), "is wrong\n");
+    assert_in_range(written, 5000, 20000);
+    fcntl(world->reader, F_SETPIPE_SZ, 1024 * 1024);
+    log_next_interval();
+    for (lines = read_lines(world); (lines = strstr(lines, " warning ")); lines++)
+        left_out += (unsigned)atoi(lines + strlen(" warning "));
+    assert_int_equal(written + left_out, 100000);
+}
+
 /* ---- a reader who does not read ---- */
 
 static void
@@ -171,14 +261,14 @@ test_a_full_pipe_drops_and_counts(void **state)
     const char *line;
 
     for (int i = 0; i < 5000; i++) /* more than a pipe holds; would block for ever */
-        log_info(NULL, "line %d of those that nobody reads", i);
+        log_error(NULL, "line %d of those that nobody reads", i);
     for (line = read_lines(world); (line = strstr(line, "that nobody reads\n")); line++)
         written++;
     assert_in_range(written, 100, 4999);
-    log_info(NULL, "read again");
-    line = strstr(read_lines(world), "info (");
+    log_error(NULL, "read again");
+    line = strstr(read_lines(world), "error (");
     assert_non_null(line);
-    assert_int_equal(sscanf(line, "info (%u lines before this could not be written) read again", &counted),
+    assert_int_equal(sscanf(line, "error (%u lines before this could not be written) read again", &counted),
                      1);
     assert_int_equal(written + counted, 5000);
     log_info(NULL, "as before");
@@ -212,6 +302,9 @@ main(void)
         cmocka_unit_test_setup_teardown(test_who, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_control_characters, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_long_lines_are_cut, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_alike_lines_are_counted_not_written, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_what_is_not_alike_is_written, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_names_without_end, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_a_full_pipe_drops_and_counts, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_a_closed_pipe, open_world, close_world),
     };

@@ -124,6 +124,48 @@ def frames(build):
     return delimited
 
 
+# Steps of fuzz_guest_session.c by their place in its table.
+CONNECT, HELLO, EVENTS, _, LOST, CONTROL, VOLUMES, RAW, CORRUPT, FLUSH, CUT, TURN, _, TIME, UP, GUESS, DOWN, CREDIT, ACK, \
+    _, PROGRESS, COMES_OR_GOES, RELOAD, _ = range(24)
+ALL = 3  # of four quarters
+FILES = (1, ord("/"), 0)  # the texts of a file event: a path and no target
+
+
+def sessions():
+    """Programs of fuzz_guest_session.c: (name, steps), after the bytes for limits and three SVMs."""
+    pause, drop, here = 0, 1, (TURN, 5)
+    hello = (CONNECT, 0, 4, HELLO, 0, 48, 1, 2, 65, 66, 0, *here)
+    yield "plain", (0, pause, drop, pause), (*hello, EVENTS, 0, 0, 20, *FILES, *here, ACK, 0, ALL, ACK, 1, ALL, ACK, 2, 1, *here)
+    yield "resume", (0, pause, pause, pause), (
+        *hello, EVENTS, 0, 0, 9, *FILES, TURN, 1, FLUSH, 0, 9, CUT, 0, 2, CONNECT, 0, 4, HELLO, 0, 48, 1, 0, 0, *here,
+        EVENTS, 0, 0, 9, *FILES, *here, DOWN, 0, 1, UP, 0, 1, *here, ACK, 0, ALL, *here)
+    flood = (EVENTS, 0, 0, 60, 255, 9, 0, *here) * 3
+    yield "full", (0, pause, drop, drop), (*hello, CREDIT, 0, 0, CREDIT, 1, 9, *flood, ACK, 2, ALL, *here, CREDIT, 0, 255,
+                                           ACK, 0, ALL, *here, *flood, CREDIT, 1, 255, ACK, 1, ALL, *here)
+    yield "gaps", (0, drop, drop, drop), (*hello, CREDIT, 0, 0, *flood, LOST, 0, 9, *here, CREDIT, 0, 255, DOWN, 0, 0,
+                                          UP, 0, 1, *here, ACK, 0, 1, *here, ACK, 0, ALL, *here)
+    yield "filters", (0, pause, pause, drop), (
+        DOWN, 0, 0, UP, 0, 2, 3, *hello, EVENTS, 0, 2, 20, 1, 65, 0, EVENTS, 0, 0, 9, *FILES, *here, PROGRESS, 0, *here,
+        ACK, 0, ALL, COMES_OR_GOES, 1, COMES_OR_GOES, 1, 3, UP, 1, 1, EVENTS, 0, 1, 9, 1, 65, *here)
+    yield "boots", (0, pause, drop, pause), (
+        *hello, EVENTS, 0, 0, 5, *FILES, *here, HELLO, 0, 52, 0, 0, 0, *here, EVENTS, 0, 0, 5, *FILES, *here, CONTROL, 0, 12,
+        0, *here, ACK, 0, ALL, ACK, 1, ALL, ACK, 2, ALL, PROGRESS, 0, *here, CONNECT, 1, 0, HELLO, 1, 48, 3, 0, 0, *here)
+    yield "hostile", (0, pause, drop, pause), (
+        *hello, VOLUMES, 0, 2, 2, 2, 65, 66, 3, 1, 65, RAW, 0, 4, 1, 2, 3, 4, *here, CONNECT, 1, 0, HELLO, 1, 49, 4,
+        *[255] * 8, 0, 0, CORRUPT, 1, 30, 1, *here, CONNECT, 2, 1, HELLO, 2, 64, 0, 0, 0, *here, EVENTS, 2, 5, 3, 0, *here,
+        GUESS, 0, 48, 9, TIME, 4, TIME, 4, RELOAD, 5, *here)
+
+
+def segments():
+    """Programs of fuzz_segment.c: a seed, a name, then records and damage."""
+    start = (1, 7, 1, 9, 1, 9, 16, *range(17), 3, 0)
+    frame, stream, position = (0, 4, 3, 1, 0, 1, 5, 9, 2, 3, 20, *[65] * 20), (2, 4, 0, 1, 1, 9, 2, *[66] * 40), (3, 4, *[1, 7] * 3)
+    yield "whole", (*start, *frame, *stream, *position, *frame * 3)
+    yield "flipped", (*start, *frame, *stream, *position, *frame, 7, 1, 0, 70, 255, 1, 9)
+    yield "torn", (*start, *frame * 4, 7, 0, 0, 200)
+    yield "hostile", (*start, 4, 2, 0, 200, 2, *[255] * 30, *frame, 5, 9, 255, 200, 4, *[1] * 60, 6, 9, 9, *frame)
+
+
 def varint(value):
     out = b""
     while value >= 0x80:
@@ -144,6 +186,8 @@ def main():
     volumes = volumes_record(("C", "\\Device\\HarddiskVolume2"), ("D", "\\Device\\HarddiskVolume20"))
     # fuzz_normalize reads the driver from its first byte, then records.
     write("normalize", [(name, bytes([driver]) + volumes + data) for name, driver, data in events])
+    write("guest_session", [(name, bytes((*first, *steps))) for name, first, steps in sessions()])
+    write("segment", [(name, bytes(steps)) for name, steps in segments()])
     write("delimited", frames(sys.argv[1]))
 
 

@@ -1,0 +1,230 @@
+/* The ledger: of every stream what its driver made and was acknowledged, and what each SVM was told of it. */
+#include "tests/chaos/ledger.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GOT  0x01 /* delivered */
+#define GAP  0x02 /* in a gap */
+#define LIFE 0x04 /* either, in this life of the client */
+
+#define WHO_MAX 96
+
+static const char *
+who(const struct stream *stream, const struct reader *reader, char buf[WHO_MAX])
+{
+    snprintf(buf, WHO_MAX, "vm %u %s boot %u, SVM %s", stream->vm, gr_driver_name(stream->driver),
+             stream->boot, reader->name);
+    return buf;
+}
+
+static struct event_id
+id_of(const struct stream *stream, uint64_t sequence)
+{
+    return (struct event_id){ stream->vm, stream->boot, stream->driver, sequence };
+}
+
+static bool
+is_wanted(const struct stream *stream, const struct reader *reader, uint64_t sequence)
+{
+    struct event_id id = id_of(stream, sequence);
+
+    return !reader->mutes || !event_is_muted(&id);
+}
+
+struct stream *
+ledger_stream_new(uint32_t vm, uint32_t boot, uint16_t driver, struct stream *former)
+{
+    struct stream *stream = calloc(1, sizeof(*stream));
+
+    if (!stream)
+        abort();
+    stream->vm = vm;
+    stream->boot = boot;
+    stream->driver = driver;
+    stream->former = former;
+    return stream;
+}
+
+void
+ledger_stream_free(struct stream *stream)
+{
+    while (stream) {
+        struct stream *former = stream->former;
+
+        for (int i = 0; i < LEDGER_SVMS; i++)
+            free(stream->accounts[i].flags);
+        free(stream);
+        stream = former;
+    }
+}
+
+void
+ledger_made(struct stream *stream)
+{
+    uint64_t used = stream->made++ - stream->base;
+    uint64_t room = stream->room ? stream->room * 2 : 1024;
+
+    if (used < stream->room)
+        return;
+    for (int i = 0; i < LEDGER_SVMS; i++) {
+        uint8_t *flags = realloc(stream->accounts[i].flags, room);
+
+        if (!flags)
+            abort();
+        memset(flags + stream->room, 0, room - stream->room);
+        stream->accounts[i].flags = flags;
+    }
+    stream->room = room;
+}
+
+/* The stream's sequence was told, in an event or a gap. Returns false if that was wrong. */
+static bool
+tell(struct stream *stream, struct reader *reader, uint64_t sequence, uint8_t flag)
+{
+    struct account *account = &stream->accounts[reader->index];
+    uint8_t *flags = sequence > stream->base ? &account->flags[sequence - stream->base - 1] : NULL;
+    bool before = account->life_first > 0 && sequence <= account->last;
+    char buf[WHO_MAX];
+
+    if (sequence == 0 || sequence > stream->made) {
+        tally_add(reader->tally, WRONG_UNACCOUNTED, 1, "%s: sequence %llu of %llu that were made",
+                  who(stream, reader, buf), (unsigned long long)sequence, (unsigned long long)stream->made);
+        return false;
+    }
+    if (flags ? *flags & LIFE : before && sequence >= account->life_first) {
+        tally_add(reader->tally, WRONG_DOUBLED, 1, "%s: sequence %llu, in %s", who(stream, reader, buf),
+                  (unsigned long long)sequence, flag == GAP ? "a gap after it had come" : "two events");
+        return false;
+    }
+    if (before)
+        tally_add(reader->tally, WRONG_REORDERED, 1, "%s: sequence %llu behind %llu",
+                  who(stream, reader, buf), (unsigned long long)sequence, (unsigned long long)account->last);
+    else
+        account->last = sequence;
+    if (account->life_first == 0)
+        account->life_first = sequence;
+    if (flags)
+        *flags |= (uint8_t)(flag | LIFE);
+    return !before;
+}
+
+void
+ledger_event(struct stream *stream, struct reader *reader, const struct gimux_event *event)
+{
+    struct event_id id = id_of(stream, event->sequence);
+    char buf[WHO_MAX];
+    const char *why;
+
+    reader->events++;
+    if (!tell(stream, reader, event->sequence, GOT))
+        return;
+    why = event_check(&id, event);
+    if (!why && !is_wanted(stream, reader, event->sequence))
+        why = "it mutes that";
+    if (why)
+        tally_add(reader->tally, WRONG_UNACCOUNTED, 1, "%s: event %llu: %s", who(stream, reader, buf),
+                  (unsigned long long)event->sequence, why);
+}
+
+void
+ledger_gap(struct stream *stream, struct reader *reader, const struct gimux_gap *gap)
+{
+    char buf[WHO_MAX];
+    uint64_t wanted = 0;
+
+    if (gap->last > stream->made || gap->first == 0) {
+        tally_add(reader->tally, WRONG_UNACCOUNTED, 1, "%s: gap %llu to %llu of %llu that were made",
+                  who(stream, reader, buf), (unsigned long long)gap->first, (unsigned long long)gap->last,
+                  (unsigned long long)stream->made);
+        return;
+    }
+    for (uint64_t sequence = gap->first; sequence <= gap->last; sequence++) {
+        tell(stream, reader, sequence, GAP);
+        wanted += is_wanted(stream, reader, sequence);
+    }
+    reader->gapped += wanted;
+    if (!(reader->gap_reasons & 1u << gap->reason))
+        tally_add(reader->tally, WRONG_UNACCOUNTED, wanted, "%s: gap %llu to %llu, reason %s",
+                  who(stream, reader, buf), (unsigned long long)gap->first, (unsigned long long)gap->last,
+                  gimux_client_gap_name(gap->reason));
+}
+
+/* Sequences above `after` may come again. */
+static void
+let_again(struct stream *stream, struct account *account, uint64_t after)
+{
+    if (after < stream->base)
+        after = stream->base;
+    for (uint64_t sequence = after + 1; sequence <= stream->made; sequence++)
+        account->flags[sequence - stream->base - 1] &= (uint8_t)~LIFE;
+}
+
+void
+ledger_new_life(struct stream *stream, const struct reader *reader)
+{
+    struct account *account = &stream->accounts[reader->index];
+
+    let_again(stream, account, 0);
+    account->last = account->life_first = 0;
+}
+
+void
+ledger_again(struct stream *stream, const struct reader *reader, uint64_t acked)
+{
+    struct account *account = &stream->accounts[reader->index];
+
+    let_again(stream, account, acked);
+    if (account->last > acked)
+        account->last = acked;
+}
+
+static bool
+is_settled(const struct stream *stream, const struct reader *reader, uint64_t sequence)
+{
+    return stream->accounts[reader->index].flags[sequence - stream->base - 1] & (GOT | GAP) ||
+           !is_wanted(stream, reader, sequence);
+}
+
+uint64_t
+ledger_missing(struct stream *stream, const struct reader *reader)
+{
+    struct account *account = &stream->accounts[reader->index];
+    uint64_t missing = 0;
+
+    while (account->missing < stream->made && is_settled(stream, reader, account->missing + 1))
+        account->missing++;
+    for (uint64_t sequence = account->missing + 1; sequence <= stream->made; sequence++)
+        missing += !is_settled(stream, reader, sequence);
+    return missing;
+}
+
+void
+ledger_compare(struct stream *stream, const struct reader *reader)
+{
+    char buf[WHO_MAX];
+
+    if (ledger_missing(stream, reader) == 0)
+        return;
+    for (uint64_t sequence = stream->base + 1; sequence <= stream->made; sequence++)
+        if (!is_settled(stream, reader, sequence))
+            tally_add(reader->tally, sequence <= stream->acked ? WRONG_LOST : WRONG_UNACCOUNTED, 1,
+                      "%s: sequence %llu never came; made %llu, acknowledged to the driver %llu",
+                      who(stream, reader, buf), (unsigned long long)sequence,
+                      (unsigned long long)stream->made, (unsigned long long)stream->acked);
+}
+
+void
+ledger_close(struct stream *stream)
+{
+    for (int i = 0; i < LEDGER_SVMS; i++) {
+        struct account *account = &stream->accounts[i];
+
+        free(account->flags);
+        account->flags = NULL;
+        account->missing = stream->made;
+    }
+    stream->room = 0;
+    stream->base = stream->made;
+}
