@@ -4,6 +4,7 @@
  * eventfd wakes the loop, a condition the thread. */
 #include "mux/disk.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -88,7 +89,7 @@ disk_new(struct loop *loop)
     struct disk *disk = calloc(1, sizeof(*disk));
     sigset_t all;
     sigset_t before;
-    int why;
+    int why = ENOMEM;
 
     if (!disk)
         return NULL;
@@ -112,6 +113,7 @@ disk_new(struct loop *loop)
     if (disk->wake >= 0)
         close(disk->wake);
     free(disk);
+    errno = why;
     return NULL;
 }
 

@@ -339,12 +339,14 @@ read_segment(struct recovery *recovery, const struct segment_name *name, const c
     good = recovery->segment != NULL;
     while (good && segment_next(&reader, &record))
         good = take_record(recovery, &record);
-    good = good && end_stub(recovery);
     free(bytes);
-    if (!good) {
-        recovery->count = recovery->range_count = 0;
-        if (recovery->segment)
-            store_untake_segment(recovery->segment);
+    if (!recovery->segment)
+        return false;
+    if (!end_stub(recovery))
+        good = false;
+    if (!good) { /* what was read of it counts; what was not is missing */
+        recovery->damage++;
+        store_untake_segment(recovery->segment);
         return false;
     }
     recovery->damage += reader.damage;

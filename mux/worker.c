@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -224,6 +225,7 @@ start_loop(struct worker *worker)
     worker->loop = loop_new();
     if (!worker->loop)
         return false;
+    mallopt(M_MMAP_THRESHOLD, VMLOG_LARGE_CHUNK); /* what a full log took goes back to the system */
     route_init(&worker->route, worker->loop, worker->conf, &guest_route_ops);
     svm_list_init(&worker->svms, worker->loop, &worker->route, worker->conf);
     door_list_init(&worker->doors, worker->loop, &worker->guests, &worker->user);

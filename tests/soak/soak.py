@@ -18,8 +18,6 @@ import time
 import uuid
 
 os.environ.setdefault("GIMUX_DEADLINE", "120")
-# Freed chunks of VM logs go back to the system at once; else a leak could hide in the heap that the SVMs' absence left.
-os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import driver as guest  # noqa: E402
 from harness import BUILD, World, load_summary, wait_for  # noqa: E402
