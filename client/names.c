@@ -8,8 +8,7 @@
 static const char *const driver_names[] = {
     "unknown", "vsepflt", "vnetflt", "vnetwfp", "linux", "vmx", "gimuxd",
 };
-static const char *const gap_names[] = { "unknown", "overflow", "driver",
-                                         "restart", "record",   "storage" };
+static const char *const gap_names[] = { "unknown", "overflow", "driver", "restart", "record", "storage" };
 static const char *const disconnect_names[] = {
     "bye", "closed", "error", "silent", "protocol", "tls", "stopped",
 };

@@ -78,18 +78,18 @@ static_assert(PADDED(sizeof(struct position_record)) == SEGMENT_POSITION_SIZE, "
 bool
 segment_name_parse(const char *file, struct segment_name *name)
 {
-    char uuid[GR_UUID_TEXT];
+    char uuid[GR_UUID_TEXT] = "";
     char again[SEGMENT_NAME_MAX];
-    unsigned long long number;
-    unsigned long long seed;
+    char *end;
 
-    if (strlen(file) >= SEGMENT_NAME_MAX ||
-        sscanf(file, "%36[0-9a-f-].%12llx.%16llx.vmlog", uuid, &number, &seed) != 3 ||
-        !gr_uuid_parse(uuid, name->vm_uuid))
+    if (strnlen(file, SEGMENT_NAME_MAX) == SEGMENT_NAME_MAX || strlen(file) < GR_UUID_TEXT)
         return false;
-    name->number = number;
-    name->seed = seed;
-    return strcmp(segment_name_format(name, again), file) == 0;
+    memcpy(uuid, file, GR_UUID_TEXT - 1);
+    if (!gr_uuid_parse(uuid, name->vm_uuid))
+        return false;
+    name->number = strtoull(file + GR_UUID_TEXT, &end, 16);
+    name->seed = *end == '.' ? strtoull(end + 1, NULL, 16) : 0;
+    return strcmp(segment_name_format(name, again), file) == 0; /* in each digit */
 }
 
 char *

@@ -225,8 +225,10 @@ store_leave(struct vm *vm)
 
     if (!of)
         return;
-    while (!LIST_EMPTY(&of->segments))
-        store_free_segment(LIST_FIRST(&of->segments));
+    for (struct vmlog_segment *segment = LIST_FIRST(&of->segments), *next; segment; segment = next) {
+        next = LIST_NEXT(segment, in_vm);
+        store_free_segment(segment);
+    }
     of->vm = NULL;
     vm->files = NULL;
     store_release_vm(of);

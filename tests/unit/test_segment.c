@@ -101,9 +101,9 @@ number_of(const struct segment *segment, const struct segment_record *record)
                                                     SEGMENT_POSITION };
     unsigned n = 0;
 
-    while (n < COUNT && segment->starts[n] != record->offset)
+    while (n < COUNT - 1 && segment->starts[n] != record->offset)
         n++;
-    assert_true(n < COUNT);
+    assert_int_equal(segment->starts[n], record->offset);
     assert_int_equal(record->size, segment->starts[n + 1] - segment->starts[n]);
     assert_int_equal(record->kind, kinds[n]);
     if (record->kind == SEGMENT_HEADER)
@@ -197,14 +197,13 @@ test_every_length(void **state)
     (void)state;
     make(&segment);
     for (size_t len = 0; len <= segment.len; len++) {
-        uint8_t *bytes = malloc(len + 1);
+        uint8_t *bytes = malloc(len ? len : 1); /* no byte more: who reads on is found out */
         struct segment_reader reader;
         struct segment_record record;
         unsigned whole = 0;
 
         assert_non_null(bytes);
         memcpy(bytes, segment.bytes, len);
-        bytes = realloc(bytes, len ? len : 1);
         while (whole < COUNT && (segment.starts[whole + 1] <= len || is_padding(&segment, len, whole)))
             whole++;
         assert_int_equal(found(&segment, bytes, len), (1u << whole) - 1);
