@@ -143,7 +143,7 @@ compare_counters(struct world *world)
     }
 }
 
-void
+bool
 settle(struct world *world)
 {
     bool settled;
@@ -157,7 +157,7 @@ settle(struct world *world)
     }
     settled = wait_until_settled(world);
     if (world_interrupted)
-        return;
+        return true;
     if (!settled) {
         compare(world);
         daemon_show_log(&world->daemon, 15);
@@ -166,4 +166,5 @@ settle(struct world *world)
     }
     for (unsigned i = 0; i < world->driver_count; i++)
         ledger_close(world->drivers[i].stream);
+    return settled;
 }
