@@ -140,6 +140,7 @@ ledger_gap(struct stream *stream, struct reader *reader, const struct gimux_gap 
     char buf[WHO_MAX];
     uint64_t wanted = 0;
     uint64_t wrong = 0;
+    uint64_t had = 0;
 
     if (gap->last > stream->made || gap->first == 0) {
         tally_add(reader->tally, WRONG_UNACCOUNTED, 1, "%s: gap %llu to %llu of %llu that were made",
@@ -148,18 +149,23 @@ ledger_gap(struct stream *stream, struct reader *reader, const struct gimux_gap 
         return;
     }
     for (uint64_t sequence = gap->first; sequence <= gap->last; sequence++) {
-        bool hurt = sequence > stream->base && account->flags[sequence - stream->base - 1] & HURT;
+        uint8_t flags = sequence > stream->base ? account->flags[sequence - stream->base - 1] : 0;
 
         tell(stream, reader, sequence, GAP);
         if (!is_wanted(stream, reader, sequence))
             continue;
         wanted++;
-        wrong += !(reader->gap_reasons & reason) && !(hurt && HURT_REASONS & reason);
+        if (reader->gap_reasons & reason ||
+            ((flags & HURT || (flags & GOT && reader->forgets)) && HURT_REASONS & reason))
+            continue;
+        wrong++;
+        had += (flags & GOT) != 0;
     }
     reader->gapped += wanted;
-    tally_add(reader->tally, WRONG_UNACCOUNTED, wrong, "%s: gap %llu to %llu, reason %s",
+    tally_add(reader->tally, WRONG_UNACCOUNTED, wrong,
+              "%s: gap %llu to %llu, reason %s; the SVM had %llu of them in a former life",
               who(stream, reader, buf), (unsigned long long)gap->first, (unsigned long long)gap->last,
-              gimux_client_gap_name(gap->reason));
+              gimux_client_gap_name(gap->reason), (unsigned long long)had);
 }
 
 void

@@ -44,6 +44,7 @@ struct reader {
     const char *name;
     bool mutes;           /* the two prefixes of event.h */
     unsigned gap_reasons; /* bits 1 << enum gimux_gap_reason that its policy allows for what it wants */
+    bool forgets;         /* what a former life had may be in a gap of the next one */
     unsigned accepts_at;  /* enum gr_level that an ACK of what it has not got must have; 0: it never may */
     uint64_t events;      /* that it was delivered */
     uint64_t gapped;      /* sequences that it wanted, in gaps */

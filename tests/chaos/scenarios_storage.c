@@ -206,6 +206,7 @@ const struct scenario scenario_disk_full = {
                          { "delivered", "pause", "delivered", true, false } },
                .rate = 10000,
                .storage = true,
+               .forgets = true,
                .limits = LIMITS },
 };
 
@@ -298,26 +299,36 @@ upgrade_path(const struct world *world, char path[DAEMON_PATH_MAX])
     return path;
 }
 
-/* What gimuxd says of it, once that is there. */
+/* What gimuxd says of the upgrade: a line, "" if there is none yet. */
+static void
+read_result(const struct world *world, char line[16])
+{
+    char path[DAEMON_PATH_MAX];
+    FILE *file = fopen(upgrade_path(world, path), "re");
+
+    line[0] = '\0';
+    if (file && (!fgets(line, 16, file) || !strchr(line, '\n')))
+        line[0] = '\0';
+    if (file)
+        fclose(file);
+}
+
 static bool
 is_told(struct world *world)
 {
-    char path[DAEMON_PATH_MAX];
+    char line[16];
 
-    return access(upgrade_path(world, path), F_OK) == 0;
+    read_result(world, line);
+    return line[0] != '\0';
 }
 
 static bool
 is_done(struct world *world)
 {
-    char path[DAEMON_PATH_MAX];
-    char word[16] = "";
-    FILE *file = fopen(upgrade_path(world, path), "re");
-    bool done = file && fgets(word, sizeof(word), file) && strcmp(word, "done\n") == 0;
+    char line[16];
 
-    if (file)
-        fclose(file);
-    return done && daemon_worker(&world->daemon) != former;
+    read_result(world, line);
+    return strcmp(line, "done\n") == 0 && kill(former, 0) != 0 && daemon_worker(&world->daemon) != former;
 }
 
 /* Guests must not notice: not one connection may end, and no driver say HELLO again. */
@@ -339,7 +350,7 @@ upgrade(struct world *world)
     if (!world_wait(world, is_told, UPGRADE_SECONDS) && !world_interrupted)
         tally_add(&world->tally, WRONG_UNACCOUNTED, 1, "nothing is said of an upgrade within %d s of SIGUSR2",
                   UPGRADE_SECONDS);
-    else if (!is_done(world) && !world_interrupted)
+    else if (!world_wait(world, is_done, 2) && !world_interrupted)
         tally_add(&world->tally, WRONG_UNACCOUNTED, 1, "an upgrade has failed");
     world_run(world, (int64_t)chance_skewed(200));
     world_wait(world, are_drivers_open, UPGRADE_SECONDS);

@@ -159,6 +159,7 @@ settle(struct world *world)
     if (world_interrupted)
         return true;
     if (!settled) {
+        daemon_save_status(&world->daemon);
         compare(world);
         daemon_show_log(&world->daemon, 15);
     } else {

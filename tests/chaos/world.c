@@ -292,6 +292,7 @@ make_svm(struct world *world, unsigned index)
                                    .name = conf->name,
                                    .mutes = conf->mutes,
                                    .gap_reasons = reasons,
+                                   .forgets = world->conf.forgets,
                                    .accepts_at = !world->conf.storage                       ? 0
                                                  : strcmp(conf->durability, "process") == 0 ? GR_LEVEL_PROCESS
                                                  : strcmp(conf->durability, "disk") == 0    ? GR_LEVEL_DISK

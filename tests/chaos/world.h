@@ -26,6 +26,7 @@ struct world_conf {
     const char *top;      /* lines outside of any section */
     const char *preload;  /* library for gimuxd's LD_PRELOAD, or NULL */
     unsigned gap_reasons; /* bits that every SVM may see, whatever its policy */
+    bool forgets;         /* gimuxd cannot always write what a former life of an SVM has acknowledged */
 };
 
 struct world {
