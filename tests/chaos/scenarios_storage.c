@@ -233,14 +233,16 @@ damage(struct world *world)
     unsigned places;
 
     world_run(world, (int64_t)chance_between(10, 200));
-    for (unsigned i = 0; i < world->conf.svm_count; i++) /* so that there is something in the files */
-        world->svms[i].relay.deaf = chance_one_in(2);
+    for (unsigned i = 0; i < world->conf.svm_count; i++) { /* so that files hold what is still needed */
+        world->svms[i].relay.stopped = chance_one_in(2);
+        world->svms[i].relay.deaf = chance_one_in(4);
+    }
     world_run(world, (int64_t)chance_between(10, 200));
     world_kill(world, DAEMON_ALL);
     places = damage_some(daemon_path(&world->daemon, "storage", dir), on_hit, world);
     world_restart(world);
     for (unsigned i = 0; i < world->conf.svm_count; i++)
-        world->svms[i].relay.deaf = false;
+        fault_svm_end(world, &world->svms[i]);
     return places;
 }
 

@@ -287,6 +287,8 @@ make_svm(struct world *world, unsigned index)
 
     if (strcmp(conf->policy, "drop") == 0)
         reasons |= 1u << GIMUX_GAP_OVERFLOW | 1u << GIMUX_GAP_RESTART;
+    if (strcmp(conf->policy, "drop") == 0 && world->conf.forgets) /* nor what it has dropped */
+        reasons |= 1u << GIMUX_GAP_DRIVER;
     svm->conf = *conf;
     svm->reader = (struct reader){ .index = index,
                                    .name = conf->name,
