@@ -160,9 +160,9 @@ soak: all | test-deps ## 1,024 VMs for SOAK_SECONDS (3600), SVMs away for SOAK_A
 # Chaos: one program that runs the real gimuxd while things go wrong, and compares every event.
 CHAOS_SRC := $(filter-out tests/chaos/powercut.c,$(wildcard tests/chaos/*.c))
 CHAOS_OPTIONS = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
-	$(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CHAOS_PARTIAL),--partial)
+	$(if $(SCENARIO),--scenario $(SCENARIO))
 CHAOS_JSON ?= $(BUILD)/chaos.json
-$(BUILD)/chaos/chaos: $(call objects,$(CHAOS_SRC)) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
+$(BUILD)/chaos/chaos: $(call objects,$(CHAOS_SRC) mux/segment.c) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
 $(BUILD)/chaos/powercut.so: tests/chaos/powercut.c tests/chaos/journal.h

@@ -304,23 +304,21 @@ find_or_add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
     return vm;
 }
 
-/* The VM with its stream of gimuxd's own events. */
-static struct vm *
-add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
+/* The VM has a stream of gimuxd's own events, or can have one. */
+static bool
+add_own(struct route *route, struct vm *vm)
 {
-    struct vm *vm = find_or_add_vm(route, uuid);
-
-    if (!vm || vm->own)
-        return vm;
+    if (vm->own)
+        return true;
     vm->own = vm_stream_find(vm, VM_DRIVER_GIMUXD, route->own_boot); /* of the gimuxd before an upgrade */
     if (vm->own) {
         vm->own->ended = false;
-        return vm;
+        return true;
     }
     vm->own = add_stream(route, vm, VM_DRIVER_GIMUXD, route->own_boot, 1);
     if (vm->own)
         snprintf(vm->own->build, sizeof(vm->own->build), "gimuxd " GIMUX_VERSION);
-    return vm->own ? vm : NULL;
+    return vm->own != NULL;
 }
 
 static void
@@ -390,7 +388,7 @@ route_open(struct route *route, const struct route_hello *hello, void *guest, st
            size_t why_size)
 {
     const struct gr_hello *said = hello->hello;
-    struct vm *vm = add_vm(route, said->vm_uuid);
+    struct vm *vm = find_or_add_vm(route, said->vm_uuid);
     struct stream *stream;
     uint64_t dropped = said->first_held - 1; /* what the driver had and has not any more, up to this */
 
@@ -402,6 +400,8 @@ route_open(struct route *route, const struct route_hello *hello, void *guest, st
         return reject(why, why_size, GR_REJECT_CLONE,
                       "another VM with this UUID is connected: a clone needs a UUID of its own");
     end_former_boot(route, vm, said);
+    if (!add_own(route, vm)) /* behind end_former_boot: after a restart all may be streams of former boots */
+        return reject(why, why_size, GR_REJECT_LIMIT, "too many streams of this VM wait to be delivered");
     stream = vm_stream_find(vm, said->driver, said->boot_id);
     if (stream && stream->guest) {
         void *former = stream->guest;
@@ -458,11 +458,12 @@ struct stream *
 route_take_stream(struct route *route, const uint8_t vm_uuid[GR_UUID_SIZE], uint16_t driver,
                   const uint8_t boot_id[GR_UUID_SIZE], uint64_t start, uint64_t last)
 {
-    struct vm *vm = add_vm(route, vm_uuid);
-    struct stream *stream = vm ? vm_stream_find(vm, driver, boot_id) : NULL;
+    struct vm *vm = find_or_add_vm(route, vm_uuid);
+    struct stream *stream;
 
-    if (!vm)
+    if (!vm || !add_own(route, vm))
         return NULL;
+    stream = vm_stream_find(vm, driver, boot_id);
     if (stream) {
         if (stream == vm->own && stream->log.last < last && !vm->log.first)
             continue_own(route, stream, start, last);

@@ -209,17 +209,18 @@ dial_admin(const struct daemon *daemon)
 }
 
 char *
-daemon_metrics(const struct daemon *daemon)
+daemon_get(const struct daemon *daemon, const char *what)
 {
-    static const char request[] = "GET /metrics HTTP/1.0\r\nConnection: close\r\n\r\n";
+    char request[128];
     char *answer = malloc(METRICS_MAX);
     size_t len = 0;
     ssize_t got;
     int fd = dial_admin(daemon);
+    int size = snprintf(request, sizeof(request), "GET %s HTTP/1.0\r\nConnection: close\r\n\r\n", what);
 
     if (!answer)
         abort();
-    if (fd >= 0 && send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0)
+    if (fd >= 0 && send(fd, request, (size_t)size, MSG_NOSIGNAL) > 0)
         while (len < METRICS_MAX - 1 && (got = recv(fd, answer + len, METRICS_MAX - 1 - len, 0)) > 0)
             len += (size_t)got;
     if (fd >= 0)
@@ -229,6 +230,27 @@ daemon_metrics(const struct daemon *daemon)
         return answer;
     free(answer);
     return NULL;
+}
+
+char *
+daemon_metrics(const struct daemon *daemon)
+{
+    return daemon_get(daemon, "/metrics");
+}
+
+void
+daemon_save_status(const struct daemon *daemon)
+{
+    char path[DAEMON_PATH_MAX];
+    char *status = daemon_get(daemon, "/v1/status");
+    FILE *out = fopen(daemon_path(daemon, "status.json", path), "we");
+    const char *body = status ? strstr(status, "\r\n\r\n") : NULL;
+
+    if (out && body)
+        fputs(body + 4, out);
+    if (out)
+        fclose(out);
+    free(status);
 }
 
 uint64_t

@@ -43,8 +43,12 @@ bool daemon_kill(struct daemon *daemon, enum daemon_part part);
 /* Whether it runs. If it has ended by itself, *status is its status and it is no longer running. */
 bool daemon_is_running(struct daemon *daemon, int *status);
 
-/* /metrics, to be freed; NULL if there was no answer in time. */
+/* What its admin door answers, its head included, to be freed; NULL if there was no answer in time. */
+char *daemon_get(const struct daemon *daemon, const char *what);
 char *daemon_metrics(const struct daemon *daemon);
+
+/* Leaves what it says of itself in status.json of its directory. */
+void daemon_save_status(const struct daemon *daemon);
 
 /* The sum of the values of that metric whose labels contain `label` (NULL: all); without the prefix "gimux_".
  */

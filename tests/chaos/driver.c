@@ -26,7 +26,6 @@ driver_init(struct driver *driver, uint32_t vm, uint16_t kind, const char *path,
     driver->tally = tally;
     driver->fd = -1;
     driver->cut_out = driver->cut_in = -1;
-    driver->min_level = UINT64_MAX;
     driver->out = malloc(DRIVER_OUT_MAX);
     if (!driver->out)
         abort();
@@ -120,6 +119,7 @@ say_hello(struct driver *driver)
     event_boot_id(driver->stream->vm, driver->stream->boot, hello->boot_id);
     hello->first_held = driver->stream->acked + 1;
     queue_record(driver, &record);
+    driver->hellos++;
     driver->state = DRIVER_GREETING;
 }
 
@@ -181,8 +181,7 @@ on_ack(struct driver *driver, const struct gr_ack *ack)
                   (unsigned long long)stream->sent);
         return;
     }
-    if (ack->level < driver->min_level)
-        driver->min_level = ack->level;
+    driver->acked(driver->arg, stream, ack->sequence, ack->level);
     driver->waits = false;
     for (; stream->acked < ack->sequence; stream->acked++)
         if (stream->acked + 1 < driver->next)

@@ -35,11 +35,14 @@ struct driver {
     size_t out_at, out_end;
     uint8_t in[DRIVER_IN_MAX];
     size_t in_len;
-    int64_t cut_out;    /* bytes that are still sent before the connection is cut; -1: no cut */
-    int64_t cut_in;     /* the same for bytes that are read */
-    uint64_t cuts;      /* that happened */
-    uint64_t breaks;    /* connections that ended otherwise, once they were open */
-    uint64_t min_level; /* the lowest level of an ACK */
+    int64_t cut_out; /* bytes that are still sent before the connection is cut; -1: no cut */
+    int64_t cut_in;  /* the same for bytes that are read */
+    uint64_t cuts;   /* that happened */
+    uint64_t breaks; /* connections that ended otherwise, once they were open */
+    uint64_t hellos; /* connections that were begun */
+    /* An ACK has come, and stream->acked is not yet what it says. */
+    void (*acked)(void *arg, struct stream *stream, uint64_t sequence, uint16_t level);
+    void *arg;
 };
 
 void driver_init(struct driver *driver, uint32_t vm, uint16_t kind, const char *path, struct tally *tally);

@@ -8,6 +8,10 @@
 #define GOT  0x01 /* delivered */
 #define GAP  0x02 /* in a gap */
 #define LIFE 0x04 /* either, in this life of the client */
+#define HURT 0x08 /* was damaged */
+
+/* Reasons of gaps in what was damaged. */
+#define HURT_REASONS (1u << GIMUX_GAP_STORAGE | 1u << GIMUX_GAP_RESTART | 1u << GIMUX_GAP_DRIVER)
 
 #define WHO_MAX 96
 
@@ -131,8 +135,12 @@ ledger_event(struct stream *stream, struct reader *reader, const struct gimux_ev
 void
 ledger_gap(struct stream *stream, struct reader *reader, const struct gimux_gap *gap)
 {
+    const struct account *account = &stream->accounts[reader->index];
+    unsigned reason = 1u << gap->reason;
     char buf[WHO_MAX];
     uint64_t wanted = 0;
+    uint64_t wrong = 0;
+    uint64_t had = 0;
 
     if (gap->last > stream->made || gap->first == 0) {
         tally_add(reader->tally, WRONG_UNACCOUNTED, 1, "%s: gap %llu to %llu of %llu that were made",
@@ -141,14 +149,33 @@ ledger_gap(struct stream *stream, struct reader *reader, const struct gimux_gap 
         return;
     }
     for (uint64_t sequence = gap->first; sequence <= gap->last; sequence++) {
+        uint8_t flags = sequence > stream->base ? account->flags[sequence - stream->base - 1] : 0;
+
         tell(stream, reader, sequence, GAP);
-        wanted += is_wanted(stream, reader, sequence);
+        if (!is_wanted(stream, reader, sequence))
+            continue;
+        wanted++;
+        if (reader->gap_reasons & reason ||
+            ((flags & HURT || (flags & GOT && reader->forgets)) && HURT_REASONS & reason))
+            continue;
+        wrong++;
+        had += (flags & GOT) != 0;
     }
     reader->gapped += wanted;
-    if (!(reader->gap_reasons & 1u << gap->reason))
-        tally_add(reader->tally, WRONG_UNACCOUNTED, wanted, "%s: gap %llu to %llu, reason %s",
-                  who(stream, reader, buf), (unsigned long long)gap->first, (unsigned long long)gap->last,
-                  gimux_client_gap_name(gap->reason));
+    tally_add(reader->tally, WRONG_UNACCOUNTED, wrong,
+              "%s: gap %llu to %llu, reason %s; the SVM had %llu of them in a former life",
+              who(stream, reader, buf), (unsigned long long)gap->first, (unsigned long long)gap->last,
+              gimux_client_gap_name(gap->reason), (unsigned long long)had);
+}
+
+void
+ledger_damaged(struct stream *stream, uint64_t first, uint64_t last)
+{
+    if (first <= stream->base)
+        first = stream->base + 1;
+    for (uint64_t sequence = first; sequence <= last && sequence <= stream->made; sequence++)
+        for (int i = 0; i < LEDGER_SVMS; i++)
+            stream->accounts[i].flags[sequence - stream->base - 1] |= HURT;
 }
 
 /* Sequences above `after` may come again. */
@@ -185,6 +212,24 @@ is_settled(const struct stream *stream, const struct reader *reader, uint64_t se
 {
     return stream->accounts[reader->index].flags[sequence - stream->base - 1] & (GOT | GAP) ||
            !is_wanted(stream, reader, sequence);
+}
+
+void
+ledger_acked(struct stream *stream, const struct reader *reader, uint64_t last, unsigned level)
+{
+    const uint8_t *flags = stream->accounts[reader->index].flags;
+    uint64_t first = (stream->acked > stream->base ? stream->acked : stream->base) + 1;
+    uint64_t wrong = 0;
+    char buf[WHO_MAX];
+
+    if (reader->accepts_at > 0 && level >= reader->accepts_at)
+        return;
+    for (uint64_t sequence = first; sequence <= last; sequence++)
+        wrong += !is_settled(stream, reader, sequence) && !(flags[sequence - stream->base - 1] & HURT);
+    tally_add(reader->tally, WRONG_UNACCOUNTED, wrong,
+              "%s: ACK of %llu, level %u, but of %llu to %llu the SVM has not got all",
+              who(stream, reader, buf), (unsigned long long)last, level, (unsigned long long)first,
+              (unsigned long long)last);
 }
 
 uint64_t

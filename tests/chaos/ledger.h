@@ -44,6 +44,8 @@ struct reader {
     const char *name;
     bool mutes;           /* the two prefixes of event.h */
     unsigned gap_reasons; /* bits 1 << enum gimux_gap_reason that its policy allows for what it wants */
+    bool forgets;         /* what a former life had may be in a gap of the next one */
+    unsigned accepts_at;  /* enum gr_level that an ACK of what it has not got must have; 0: it never may */
     uint64_t events;      /* that it was delivered */
     uint64_t gapped;      /* sequences that it wanted, in gaps */
     struct tally *tally;
@@ -57,6 +59,12 @@ void ledger_made(struct stream *stream);
 
 void ledger_event(struct stream *stream, struct reader *reader, const struct gimux_event *event);
 void ledger_gap(struct stream *stream, struct reader *reader, const struct gimux_gap *gap);
+
+/* What stood in files of these events was damaged: they may come or be in a gap. */
+void ledger_damaged(struct stream *stream, uint64_t first, uint64_t last);
+
+/* The driver is about to be acknowledged all up to `last`, as safe as `level` says. */
+void ledger_acked(struct stream *stream, const struct reader *reader, uint64_t last, unsigned level);
 
 /* The SVM's client was started anew, and knows of nothing. */
 void ledger_new_life(struct stream *stream, const struct reader *reader);

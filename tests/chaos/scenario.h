@@ -28,6 +28,7 @@ const char *scenario_probe_storage(struct world *world);
 
 extern const struct scenario scenario_guests, scenario_svms, scenario_certificates, scenario_all;
 extern const struct scenario scenario_kill_delivered, scenario_kill_process, scenario_kill_disk;
-extern const struct scenario scenario_power_cut, scenario_damage, scenario_disk_full, scenario_upgrade;
+extern const struct scenario scenario_damage_process, scenario_damage_disk;
+extern const struct scenario scenario_power_cut, scenario_disk_full, scenario_upgrade;
 
 #endif

@@ -159,7 +159,17 @@ const struct scenario scenario_all = {
 };
 
 const struct scenario *const scenarios[] = {
-    &scenario_kill_delivered, &scenario_kill_process, &scenario_kill_disk, &scenario_power_cut,
-    &scenario_damage,         &scenario_guests,       &scenario_svms,      &scenario_upgrade,
-    &scenario_certificates,   &scenario_disk_full,    &scenario_all,       NULL,
+    &scenario_kill_delivered,
+    &scenario_kill_process,
+    &scenario_kill_disk,
+    &scenario_power_cut,
+    &scenario_damage_process,
+    &scenario_damage_disk,
+    &scenario_guests,
+    &scenario_svms,
+    &scenario_upgrade,
+    &scenario_certificates,
+    &scenario_disk_full,
+    &scenario_all,
+    NULL,
 };

@@ -18,7 +18,7 @@
 
 #define LIMITS          "    memory = 64M\n    vm_log = 2M\n    vm_window = 64K\n"
 #define PROBE_SECONDS   10
-#define UPGRADE_SECONDS 15
+#define UPGRADE_SECONDS 20
 
 /* ---- kill -9 ---- */
 
@@ -206,44 +206,64 @@ const struct scenario scenario_disk_full = {
                          { "delivered", "pause", "delivered", true, false } },
                .rate = 10000,
                .storage = true,
+               .forgets = true,
                .limits = LIMITS },
 };
 
 /* ---- damaged segments ---- */
 
-static const char *
-probe_damage(struct world *world)
+static void
+on_hit(void *arg, const struct damage_hit *hit)
 {
-    const char *why = scenario_probe_storage(world);
+    char vm_uuid[GR_UUID_TEXT], boot_id[GR_UUID_TEXT];
+    uint32_t vm, boot;
+    struct stream *stream = NULL;
 
-    return why ? why : damage_is_known() ? NULL : "damage_find_records is not written";
+    if (event_parse_ids(gr_uuid_format(hit->vm_uuid, vm_uuid), gr_uuid_format(hit->boot_id, boot_id), &vm,
+                        &boot))
+        stream = world_find_stream(arg, vm, boot, hit->driver);
+    if (stream) /* else it is one of gimuxd's own */
+        ledger_damaged(stream, hit->first, hit->last);
 }
 
 static unsigned
 damage(struct world *world)
 {
     char dir[DAEMON_PATH_MAX];
+    unsigned places;
 
     world_run(world, (int64_t)chance_between(10, 200));
-    for (unsigned i = 0; i < world->conf.svm_count; i++) /* so that there is something in the files */
-        world->svms[i].relay.deaf = chance_one_in(2);
+    for (unsigned i = 0; i < world->conf.svm_count; i++) { /* so that files hold what is still needed */
+        world->svms[i].relay.stopped = chance_one_in(2);
+        world->svms[i].relay.deaf = chance_one_in(4);
+    }
     world_run(world, (int64_t)chance_between(10, 200));
     world_kill(world, DAEMON_ALL);
-    damage_some(daemon_path(&world->daemon, "storage", dir));
+    places = damage_some(daemon_path(&world->daemon, "storage", dir), on_hit, world);
     world_restart(world);
     for (unsigned i = 0; i < world->conf.svm_count; i++)
-        world->svms[i].relay.deaf = false;
-    return 1;
+        fault_svm_end(world, &world->svms[i]);
+    return places;
 }
 
-const struct scenario scenario_damage = { .name = "damage",
-                                          .text = "segments damaged at random offsets",
-                                          .rounds = 100,
-                                          .target = 10000,
-                                          .settle = 1,
-                                          .probe = probe_damage,
-                                          .round = damage,
-                                          .world = KILL_WORLD("process", true) };
+const struct scenario scenario_damage_process = { .name = "damage-process",
+                                                  .text = "segments damaged at random offsets, process "
+                                                          "(rounds are places)",
+                                                  .rounds = 500,
+                                                  .target = 10000,
+                                                  .settle = 1,
+                                                  .probe = scenario_probe_storage,
+                                                  .round = damage,
+                                                  .world = KILL_WORLD("process", true) };
+const struct scenario scenario_damage_disk = { .name = "damage-disk",
+                                               .text = "segments damaged at random offsets, disk "
+                                                       "(rounds are places)",
+                                               .rounds = 500,
+                                               .target = 10000,
+                                               .settle = 1,
+                                               .probe = scenario_probe_storage,
+                                               .round = damage,
+                                               .world = KILL_WORLD("disk", true) };
 
 /* ---- upgrades ---- */
 
@@ -253,39 +273,92 @@ probe_upgrade(struct world *world)
     return daemon_takes(&world->daemon, SIGUSR2) ? NULL : "gimuxd does not take SIGUSR2";
 }
 
-static uint64_t
-count_breaks(const struct world *world)
-{
-    uint64_t breaks = 0;
-
-    for (unsigned i = 0; i < world->driver_count; i++)
-        breaks += world->drivers[i].breaks;
-    return breaks;
-}
-
 static pid_t former;
 
-static bool
-is_upgraded(struct world *world)
+static uint64_t
+count_hellos(const struct world *world)
 {
-    return daemon_worker(&world->daemon) != former && kill(former, 0) != 0;
+    uint64_t hellos = 0;
+
+    for (unsigned i = 0; i < world->driver_count; i++)
+        hellos += world->drivers[i].hellos;
+    return hellos;
 }
 
+static bool
+are_drivers_open(struct world *world)
+{
+    for (unsigned i = 0; i < world->driver_count; i++)
+        if (world->drivers[i].state != DRIVER_OPEN)
+            return false;
+    return true;
+}
+
+static char *
+upgrade_path(const struct world *world, char path[DAEMON_PATH_MAX])
+{
+    daemon_path(&world->daemon, "gimuxd.pid.upgrade", path);
+    return path;
+}
+
+/* What gimuxd says of the upgrade: a line, "" if there is none yet. */
+static void
+read_result(const struct world *world, char line[16])
+{
+    char path[DAEMON_PATH_MAX];
+    FILE *file = fopen(upgrade_path(world, path), "re");
+
+    line[0] = '\0';
+    if (file && (!fgets(line, 16, file) || !strchr(line, '\n')))
+        line[0] = '\0';
+    if (file)
+        fclose(file);
+}
+
+static bool
+is_told(struct world *world)
+{
+    char line[16];
+
+    read_result(world, line);
+    return line[0] != '\0';
+}
+
+static bool
+is_done(struct world *world)
+{
+    char line[16];
+
+    read_result(world, line);
+    return strcmp(line, "done\n") == 0 && kill(former, 0) != 0 && daemon_worker(&world->daemon) != former;
+}
+
+/* Guests must not notice: not one connection may end, and no driver say HELLO again. */
 static unsigned
 upgrade(struct world *world)
 {
-    uint64_t before = count_breaks(world);
+    char path[DAEMON_PATH_MAX];
+    pid_t keeper = world->daemon.pid;
+    uint64_t before;
 
+    if (!world_wait(world, are_drivers_open, UPGRADE_SECONDS))
+        return 0;
+    before = count_hellos(world);
     world_run(world, (int64_t)chance_skewed(200));
     world->counts = false;
     former = daemon_worker(&world->daemon);
+    unlink(upgrade_path(world, path));
     daemon_signal(&world->daemon, SIGUSR2);
-    if (!world_wait(world, is_upgraded, UPGRADE_SECONDS) && !world_interrupted)
-        tally_add(&world->tally, WRONG_UNACCOUNTED, 1,
-                  "no other process of gimuxd works within %d s of SIGUSR2", UPGRADE_SECONDS);
+    if (!world_wait(world, is_told, UPGRADE_SECONDS) && !world_interrupted)
+        tally_add(&world->tally, WRONG_UNACCOUNTED, 1, "nothing is said of an upgrade within %d s of SIGUSR2",
+                  UPGRADE_SECONDS);
+    else if (!world_wait(world, is_done, 2) && !world_interrupted)
+        tally_add(&world->tally, WRONG_UNACCOUNTED, 1, "an upgrade has failed");
     world_run(world, (int64_t)chance_skewed(200));
-    tally_add(&world->tally, WRONG_LOST, count_breaks(world) - before,
+    world_wait(world, are_drivers_open, UPGRADE_SECONDS);
+    tally_add(&world->tally, WRONG_LOST, count_hellos(world) - before,
               "guest connections were lost in an upgrade");
+    tally_add(&world->tally, WRONG_UNACCOUNTED, world->daemon.pid != keeper, "the keeper is another one");
     return 1;
 }
 

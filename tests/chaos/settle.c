@@ -143,7 +143,7 @@ compare_counters(struct world *world)
     }
 }
 
-void
+bool
 settle(struct world *world)
 {
     bool settled;
@@ -157,8 +157,9 @@ settle(struct world *world)
     }
     settled = wait_until_settled(world);
     if (world_interrupted)
-        return;
+        return true;
     if (!settled) {
+        daemon_save_status(&world->daemon);
         compare(world);
         daemon_show_log(&world->daemon, 15);
     } else {
@@ -166,4 +167,5 @@ settle(struct world *world)
     }
     for (unsigned i = 0; i < world->driver_count; i++)
         ledger_close(world->drivers[i].stream);
+    return settled;
 }

@@ -2,9 +2,12 @@
 #ifndef GIMUX_CHAOS_SETTLE_H
 #define GIMUX_CHAOS_SETTLE_H
 
+#include <stdbool.h>
+
 struct world;
 
-/* No events are made meanwhile. Faults of SVMs and relays must be over. */
-void settle(struct world *world);
+/* No events are made meanwhile. Faults of SVMs and relays must be over. False if something was not settled in
+ * time; it is counted, and then forgotten. */
+bool settle(struct world *world);
 
 #endif

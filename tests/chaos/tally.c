@@ -20,14 +20,20 @@ void
 tally_add(struct tally *tally, enum wrong kind, uint64_t count, const char *format, ...)
 {
     va_list args;
+    struct timespec now;
+    struct tm utc;
+    char clock[16];
 
     if (count == 0)
         return;
     tally->wrong[kind] += count;
     if (tally->said[kind]++ >= SAID_MAX)
         return;
-    fprintf(stderr, "%s  %s, %llu: ", isatty(STDERR_FILENO) ? "\r\033[K" : "", names[kind],
-            (unsigned long long)count);
+    clock_gettime(CLOCK_REALTIME, &now); /* to be found in gimuxd's log */
+    gmtime_r(&now.tv_sec, &utc);
+    strftime(clock, sizeof(clock), "%T", &utc);
+    fprintf(stderr, "%s  %s.%03ld %s, %llu: ", isatty(STDERR_FILENO) ? "\r\033[K" : "", clock,
+            now.tv_nsec / 1000000, names[kind], (unsigned long long)count);
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);

@@ -153,18 +153,21 @@ world_boot_a_vm(struct world *world)
             driver_boot(&world->drivers[i]);
 }
 
-void
+bool
 world_settle(struct world *world)
 {
+    bool settled;
+
     world->makes = false;
-    settle(world);
+    settled = settle(world);
     world->makes = true;
+    return settled;
 }
 
 /* ---- what the SVMs ask ---- */
 
-static struct stream *
-find_stream(void *arg, uint32_t vm, uint32_t boot, uint16_t kind)
+struct stream *
+world_find_stream(void *arg, uint32_t vm, uint32_t boot, uint16_t kind)
 {
     struct world *world = arg;
 
@@ -238,6 +241,27 @@ world_write_conf(const struct world *world)
     return fclose(out) == 0;
 }
 
+/* Every solution must have, or find in files as safe as it relies on, what its driver forgets. */
+static void
+on_acked(void *arg, struct stream *stream, uint64_t sequence, uint16_t level)
+{
+    struct world *world = arg;
+
+    for (unsigned i = 0; i < world->conf.svm_count; i++)
+        if (strcmp(world->svms[i].conf.policy, "drop") != 0) /* what it dropped, it is told later */
+            ledger_acked(stream, &world->svms[i].reader, sequence, level);
+}
+
+static void
+make_driver(struct world *world, uint32_t vm, uint16_t kind)
+{
+    struct driver *driver = &world->drivers[world->driver_count++];
+
+    driver_init(driver, vm, kind, world->socket, &world->tally);
+    driver->acked = on_acked;
+    driver->arg = world;
+}
+
 static void
 make_drivers(struct world *world)
 {
@@ -246,11 +270,11 @@ make_drivers(struct world *world)
         abort();
     for (uint32_t vm = 0; vm < world->conf.vms; vm++) {
         if (vm % 2 == 0) {
-            driver_init(&world->drivers[world->driver_count++], vm, GR_LINUX, world->socket, &world->tally);
+            make_driver(world, vm, GR_LINUX);
             continue;
         }
-        driver_init(&world->drivers[world->driver_count++], vm, GR_VSEPFLT, world->socket, &world->tally);
-        driver_init(&world->drivers[world->driver_count++], vm, GR_VNETWFP, world->socket, &world->tally);
+        make_driver(world, vm, GR_VSEPFLT);
+        make_driver(world, vm, GR_VNETWFP);
     }
 }
 
@@ -263,14 +287,21 @@ make_svm(struct world *world, unsigned index)
 
     if (strcmp(conf->policy, "drop") == 0)
         reasons |= 1u << GIMUX_GAP_OVERFLOW | 1u << GIMUX_GAP_RESTART;
+    if (strcmp(conf->policy, "drop") == 0 && world->conf.forgets) /* nor what it has dropped */
+        reasons |= 1u << GIMUX_GAP_DRIVER;
     svm->conf = *conf;
     svm->reader = (struct reader){ .index = index,
                                    .name = conf->name,
                                    .mutes = conf->mutes,
                                    .gap_reasons = reasons,
+                                   .forgets = world->conf.forgets,
+                                   .accepts_at = !world->conf.storage                       ? 0
+                                                 : strcmp(conf->durability, "process") == 0 ? GR_LEVEL_PROCESS
+                                                 : strcmp(conf->durability, "disk") == 0    ? GR_LEVEL_DISK
+                                                                                            : 0,
                                    .tally = &world->tally };
     svm->certificates = world->daemon.dir;
-    svm->find = find_stream;
+    svm->find = world_find_stream;
     svm->for_each = for_each_stream;
     svm->arg = world;
     return relay_open(&svm->relay);

@@ -26,6 +26,7 @@ struct world_conf {
     const char *top;      /* lines outside of any section */
     const char *preload;  /* library for gimuxd's LD_PRELOAD, or NULL */
     unsigned gap_reasons; /* bits that every SVM may see, whatever its policy */
+    bool forgets;         /* gimuxd cannot always write what a former life of an SVM has acknowledged */
 };
 
 struct world {
@@ -73,11 +74,15 @@ void world_kill(struct world *world, enum daemon_part part);
 /* gimuxd was killed: starts it again. */
 void world_restart(struct world *world);
 
-/* Stops making events, waits until all is settled, compares everything, and makes events again. */
-void world_settle(struct world *world);
+/* Stops making events, waits until all is settled, compares everything, and makes events again. False if
+ * something was not settled in time. */
+bool world_settle(struct world *world);
 
 struct driver *world_any_driver(struct world *world);
 struct svm *world_any_svm(struct world *world);
+
+/* The stream of that driver, or NULL; `world` is a struct world. */
+struct stream *world_find_stream(void *world, uint32_t vm, uint32_t boot, uint16_t kind);
 
 /* One VM at random boots again; all must be settled. */
 void world_boot_a_vm(struct world *world);

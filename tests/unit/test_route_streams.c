@@ -139,6 +139,30 @@ test_limits(void **state)
     assert_int_equal(boots, VM_STREAMS_MAX - 1); /* gimuxd's own, and the first */
 }
 
+/* Files gave back as many streams of former boots as there may be, none of them ended: nobody but the
+ * driver's next HELLO could say so, and that was refused, since the VM had no room for gimuxd's own stream.
+ */
+static void
+test_former_boots_from_files(void **state)
+{
+    struct world *world = *state;
+    struct guest *guest = &world->guests[0];
+    uint8_t id[GR_UUID_SIZE];
+    struct vm *vm;
+
+    add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    memset(id, 'a', sizeof(id));
+    vm = vm_add(&world->route.table, id);
+    for (uint32_t boot = 1; boot <= VM_STREAMS_MAX + 1; boot++) {
+        memset(id, (int)boot, sizeof(id));
+        assert_non_null(vm_stream_restore(&world->route.table, vm, GR_LINUX, id, 1, boot));
+    }
+    assert_int_equal(say_hello(world, guest, 'a', 'Z', GR_LINUX, 1, true), 0);
+    assert_int_equal(vm->stream_count, 2); /* with gimuxd's own */
+    memset(id, VM_STREAMS_MAX + 1, sizeof(id));
+    assert_null(vm_stream_find(vm, GR_LINUX, id));
+}
+
 /* A driver that comes and goes without end fills no memory, though its lifecycle events pass the VM's limit.
  */
 static void
@@ -305,9 +329,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_lifecycle), TEST(test_clone),    TEST(test_takeover),   TEST(test_reboot),
-        TEST(test_limits),    TEST(test_flapping), TEST(test_first_held), TEST(test_lost),
-        TEST(test_interest),  TEST(test_power),    TEST(test_slots),
+        TEST(test_lifecycle),  TEST(test_clone),      TEST(test_takeover),
+        TEST(test_reboot),     TEST(test_limits),     TEST(test_flapping),
+        TEST(test_first_held), TEST(test_lost),       TEST(test_former_boots_from_files),
+        TEST(test_flapping),   TEST(test_first_held), TEST(test_lost),
+        TEST(test_interest),   TEST(test_power),      TEST(test_slots),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
