@@ -580,6 +580,11 @@ check_streams(void)
             for (unsigned i = 0; i < SVMS; i++) {
                 const struct vmlog_progress *progress = &stream->log.sinks[svms[i].sink.slot];
 
+                log_debug(NULL,
+                          "stream %u of %llu: %s: base %llu, %llu delivered, %llu filtered, %llu gapped",
+                          stream->log.id, (unsigned long long)stream->log.last, conf.solutions[i].name,
+                          (unsigned long long)progress->base, (unsigned long long)progress->delivered,
+                          (unsigned long long)progress->filtered, (unsigned long long)progress->gapped);
                 assert(progress->settled == stream->log.last);
                 assert(progress->base + progress->delivered + progress->filtered + progress->gapped ==
                        progress->settled);
