@@ -207,11 +207,13 @@ take_position(struct recovery *recovery, const struct segment_position *record)
     saved = saved_for(recovery->vm, stream, record->solution);
     if (!saved)
         return false;
-    raise_to(&saved->at.settled, record->settled);
     raise_to(&saved->at.acked, record->acked);
-    raise_to(&saved->at.delivered, record->delivered);
-    raise_to(&saved->at.filtered, record->filtered);
-    raise_to(&saved->at.gapped, record->gapped);
+    if (record->settled < saved->at.settled)
+        return true;
+    saved->at.settled = record->settled; /* the counts belong together: a later one may be lower */
+    saved->at.delivered = record->delivered;
+    saved->at.filtered = record->filtered;
+    saved->at.gapped = record->gapped;
     return true;
 }
 
