@@ -153,7 +153,7 @@ $(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tes
 RECOVER_SRC := $(PROTO_SRC) $(wildcard mux/vm*.c mux/store*.c mux/route*.c) \
 	$(addprefix mux/,recover.c segment.c sink.c normalize.c ntpath.c text.c stats.c)
 RECOVER_WRAP := normalized_new normalized_free
-$(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/unit/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps
+$(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/unit/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(RECOVER_WRAP:%=-Wl,--wrap=%) -o $@ $< $(RECOVER_SRC) $(PB).c \
 		-lprotobuf-c -lcmocka
