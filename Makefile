@@ -149,6 +149,14 @@ SESSION_WRAP := loop_now loop_timer_new loop_timer_start loop_timer_stop loop_ti
 $(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tests/fuzz/session_*.h) $(SESSION_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(MUX_LIBS)
+# VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store_world.h).
+RECOVER_SRC := $(PROTO_SRC) $(wildcard mux/vm*.c mux/store*.c mux/route*.c) \
+	$(addprefix mux/,recover.c segment.c sink.c normalize.c ntpath.c text.c stats.c)
+RECOVER_WRAP := normalized_new normalized_free
+$(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/unit/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(RECOVER_WRAP:%=-Wl,--wrap=%) -o $@ $< $(RECOVER_SRC) $(PB).c \
+		-lprotobuf-c -lcmocka
 .PHONY: fuzz
 fuzz: $(FUZZ) ## each fuzz target for FUZZ_SECONDS (60) from its seed corpus
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)

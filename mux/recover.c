@@ -179,16 +179,18 @@ static bool
 take_stream(struct recovery *recovery, const struct segment_stream *record)
 {
     struct stream *stream = stream_for(recovery, record->driver, record->boot_id, record->id, record->start);
+    bool begun;
 
     if (!stream)
         return false;
-    stream->start = record->start;
+    begun = stream->log.last >= stream->start;
+    if (!begun || record->start < stream->start)
+        stream->start = record->start;
     stream->ended = record->ended || record->driver == VM_DRIVER_GIMUXD;
     snprintf(stream->build, sizeof(stream->build), "%s", record->build);
     snprintf(stream->guest_os, sizeof(stream->guest_os), "%s", record->guest_os);
-    if (stream->log.last < stream->start)
-        raise_to(&stream->log.last,
-                 record->last); /* what was before was settled, and its segments are gone */
+    if (!begun) /* what was before was settled, and its segments are gone */
+        raise_to(&stream->log.last, record->last);
     return note_last(recovery, stream, record->last);
 }
 
@@ -205,11 +207,13 @@ take_position(struct recovery *recovery, const struct segment_position *record)
     saved = saved_for(recovery->vm, stream, record->solution);
     if (!saved)
         return false;
-    raise_to(&saved->at.settled, record->settled);
     raise_to(&saved->at.acked, record->acked);
-    raise_to(&saved->at.delivered, record->delivered);
-    raise_to(&saved->at.filtered, record->filtered);
-    raise_to(&saved->at.gapped, record->gapped);
+    if (record->settled < saved->at.settled)
+        return true;
+    saved->at.settled = record->settled; /* the counts belong together: a later one may be lower */
+    saved->at.delivered = record->delivered;
+    saved->at.filtered = record->filtered;
+    saved->at.gapped = record->gapped;
     return true;
 }
 

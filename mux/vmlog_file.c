@@ -392,7 +392,12 @@ vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, u
 {
     struct vmlog_progress *progress = &stream->sinks[sink];
     uint64_t first = first_there(log, stream, progress->settled);
+    uint64_t had = progress->acked < first - 1 ? progress->acked : first - 1;
 
+    if (had > progress->settled) { /* it had these ahead of their turn, and no entry will say so */
+        progress->delivered += had - progress->settled;
+        progress->settled = progress->former = progress->reached = had;
+    }
     if (first > progress->acked + 1)
         vmlog_give_up_before(log, sink, stream, progress->acked + 1, first - 1, reason);
 }

@@ -166,6 +166,26 @@ def segments():
     yield "hostile", (*start, 4, 2, 0, 200, 2, *[255] * 30, *frame, 5, 9, 255, 200, 4, *[1] * 60, 6, 9, 9, *frame)
 
 
+def recoveries():
+    """Programs of fuzz_recover.c: solutions, the limit of VMs, files, then lives and damage."""
+    def run(source, *hows):  # 1, 6, 11 or 16 of them
+        return (len(hows) // 5 * 64 + source * 8 + 5, *(byte for how in hows for byte in (how, 1)))
+
+    end, mark, streams = 0, 3, (1, 0, 9, 0, 17, 0, 25, 1)
+    some, more = run(0, 0, 1, 2, 3, 4, 5), run(1, *range(11))
+    here, there = (2, 0, 1, 4), (10, 1, 1, 7)  # positions
+    gap, jump, back = run(0, 224, 1, 9), run(0, 208, 2, 1, 0), run(0, 208, 1, 3)
+    whole = (0, *streams, *some, *more, *here, mark, *run(2, 1), *there, *some, end)
+    yield "plain", (0, 2, 0, *whole, 2, 9, 1, 9)
+    yield "two", (2, 2, 2, *whole, 0, *some, *here, *more, end, 8, *streams, *some, end, 1, 3)
+    yield "gaps", (69, 2, 1, 0, *streams, *some, *gap, *jump, *some, *back, *some, end, 0, *more, *there, *gap, end)
+    yield "ahead", (0, 2, 0, 0, *streams, *some, *more, 2, 16, 1, 4, 1, 2, 10, 49, 1, 3, 1, 5, 1, 1, 1, 1, 1, 1, end, 1, 4)
+    yield "damaged", (32, 2, 1, *whole, 3, *streams, *some, *more, *some, mark, *some, end, 1, 0, 1, 200, 1, 3, 0, 1, 90)
+    yield "damaged_later", (0, 2, 0, *whole, 0, 1, 2, 1, 144)
+    yield "names", (0, 2, 3, 4, *some, end, 5, *some, end, 1, 6, *some, end, 5, 20, *some, end, 1, 0)
+    yield "own", (0, 2, 0, 0, *streams, *(byte for i in range(6) for byte in (*run(3, 1), 156 + 32 * (i % 3), 9 + i)), end)
+
+
 def varint(value):
     out = b""
     while value >= 0x80:
@@ -188,6 +208,7 @@ def main():
     write("normalize", [(name, bytes([driver]) + volumes + data) for name, driver, data in events])
     write("guest_session", [(name, bytes((*first, *steps))) for name, first, steps in sessions()])
     write("segment", [(name, bytes(steps)) for name, steps in segments()])
+    write("recover", [(name, bytes(steps)) for name, steps in recoveries()])
     write("delimited", frames(sys.argv[1]))
 
 
