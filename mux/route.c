@@ -123,10 +123,14 @@ tell_accepted(struct route *route)
     }
 }
 
-/* Sinks for which more may be loaded from files again. */
+/* Sinks for which more may be loaded from files again. Only after something has come about that makes room: a
+ * sink that is refused once more would else have the turn never end. */
 static void
 feed_sinks(struct route *route)
 {
+    if (!route->may_load)
+        return;
+    route->may_load = false;
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
 
@@ -535,6 +539,7 @@ on_stored(void *arg, struct vm *vm)
 {
     struct route *route = arg;
 
+    route->may_load = true;
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         if (!route->sinks[slot] || !route->sinks[slot]->up)
             continue;
@@ -746,6 +751,7 @@ route_sink_up(struct route *route, struct sink *sink, Gimux__V1__SvmHello *hello
 void
 route_sink_down(struct route *route, struct sink *sink)
 {
+    route->may_load = true;
     sink_down(sink, &route->table);
 }
 
@@ -754,6 +760,7 @@ route_ack(struct route *route, struct sink *sink, uint32_t stream, uint64_t sequ
 {
     if (!sink_ack(sink, &route->table, stream, sequence))
         return false;
+    route->may_load = true;
     route_wake(route, sink);
     return true;
 }

@@ -30,6 +30,7 @@ struct route {
     struct vmlog_pool pool;
     struct vm_table table;
     struct store *store;             /* NULL: VM logs are in memory alone */
+    bool may_load;                   /* something was read, or given back, since sinks could not load more */
     bool recovering;                 /* not all sinks have joined the logs that were taken up */
     struct sink *sinks[VMLOG_SINKS]; /* by slot; NULL: free */
     struct normalized *event;        /* the one that is being made */

@@ -150,6 +150,7 @@ give_up(struct route *route, struct vm *vm, struct sink *sink)
     uint64_t skipped = vmlog_skip(&vm->log, sink->slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW);
 
     route_mark(route, vm);
+    route->may_load = true;
     if (skipped == 0)
         return;
     sink->skips++;

@@ -136,8 +136,10 @@ say_undelivered(const struct worker *worker)
 
         if (pending > 0)
             log_warning((&(struct log_who){ .solution = svm_sink(svm)->conf->name }),
-                        "ending with %llu events not delivered; drivers keep those that they still hold",
-                        (unsigned long long)pending);
+                        "ending with %llu events not delivered; %s", (unsigned long long)pending,
+                        svm_sink(svm)->conf->durability == CONF_DELIVERED
+                            ? "drivers keep those that they still hold"
+                            : "they stay in files");
     }
 }
 
