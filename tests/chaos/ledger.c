@@ -114,6 +114,29 @@ tell(struct stream *stream, struct reader *reader, uint64_t sequence, uint8_t fl
     return !before;
 }
 
+static bool
+is_settled(const struct stream *stream, const struct reader *reader, uint64_t sequence)
+{
+    return stream->accounts[reader->index].flags[sequence - stream->base - 1] & (GOT | GAP) ||
+           !is_wanted(stream, reader, sequence);
+}
+
+/* What is told next begins with `first`: what it passes over never comes, since everything comes in order. */
+static void
+find_hole(struct stream *stream, struct reader *reader, uint64_t first)
+{
+    const struct account *account = &stream->accounts[reader->index];
+    uint64_t at = (account->last > stream->base ? account->last : stream->base) + 1;
+    uint64_t hole = 0;
+    char buf[WHO_MAX];
+
+    for (; account->life_first > 0 && at < first && at <= stream->made; at++)
+        if (!is_settled(stream, reader, at))
+            hole++;
+    tally_add(reader->tally, WRONG_UNACCOUNTED, hole, "%s: %llu comes after %llu", who(stream, reader, buf),
+              (unsigned long long)first, (unsigned long long)account->last);
+}
+
 void
 ledger_event(struct stream *stream, struct reader *reader, const struct gimux_event *event)
 {
@@ -122,6 +145,7 @@ ledger_event(struct stream *stream, struct reader *reader, const struct gimux_ev
     const char *why;
 
     reader->events++;
+    find_hole(stream, reader, event->sequence);
     if (!tell(stream, reader, event->sequence, GOT))
         return;
     why = event_check(&id, event);
@@ -148,8 +172,9 @@ ledger_gap(struct stream *stream, struct reader *reader, const struct gimux_gap 
                   (unsigned long long)stream->made);
         return;
     }
+    find_hole(stream, reader, gap->first);
     for (uint64_t sequence = gap->first; sequence <= gap->last; sequence++) {
-        uint8_t flags = sequence > stream->base ? account->flags[sequence - stream->base - 1] : 0;
+        uint8_t flags = sequence > stream->base ? account->flags[sequence - stream->base - 1] : GOT;
 
         tell(stream, reader, sequence, GAP);
         if (!is_wanted(stream, reader, sequence))
@@ -205,13 +230,6 @@ ledger_again(struct stream *stream, const struct reader *reader, uint64_t acked)
     let_again(stream, account, acked);
     if (account->last > acked)
         account->last = acked;
-}
-
-static bool
-is_settled(const struct stream *stream, const struct reader *reader, uint64_t sequence)
-{
-    return stream->accounts[reader->index].flags[sequence - stream->base - 1] & (GOT | GAP) ||
-           !is_wanted(stream, reader, sequence);
 }
 
 void
