@@ -65,6 +65,9 @@ void store_leave(struct vm *vm);
 #define STORE_LOAD_MAX ((size_t)4 * 1024 * 1024)
 size_t store_load_share(const struct conf *conf);
 
+/* Bytes that are being read at the moment. */
+size_t store_loading(const struct store *store);
+
 /* Bytes that the store itself takes at most: buffers, and stubs for all that may be in files. */
 uint64_t store_memory_bound(const struct conf *conf);
 

@@ -216,6 +216,12 @@ load_done(struct disk_job *job)
     store_release_vm(of);
 }
 
+size_t
+store_loading(const struct store *store)
+{
+    return store->loading;
+}
+
 bool
 store_load(struct store *store, struct vm *vm, struct vmlog_chunk *stub, unsigned sink)
 {
