@@ -157,7 +157,8 @@ end_of_turn(void *arg)
             sink->ops.wake(sink->arg);
     }
     route_relieve(route);
-    feed_sinks(route);
+    if (route->store)
+        feed_sinks(route);
     tell_accepted(route);
     route_resume_vms(route);
     if (route->store)
@@ -174,7 +175,11 @@ after_append(struct route *route, struct vm *vm)
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
 
-        if (!sink || !sink->up)
+        if (!sink)
+            continue;
+        if (!sink->up || !sink_wants_vm(sink, vm))
+            sink_pass(sink, vm);
+        if (!sink->up)
             continue;
         sink_activate(sink, vm);
         if (!sink->awake)
@@ -636,16 +641,21 @@ tell_interest(struct route *route)
             route->guest_ops.interest(stream->guest, kinds);
 }
 
-/* A window that is not configured: all solutions together may pin half of a VM's log. */
+/* A window that is not configured: all solutions together may pin half of a VM's log. And half of memory. */
 static void
 set_windows(struct route *route)
 {
-    uint64_t share = route->conf->limits.vm_log / 2 / (route->conf->solution_count + 1);
+    unsigned solutions = route->conf->solution_count;
+    uint64_t window = route->conf->limits.vm_log / 2 / (solutions + 1);
 
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-        if (route->sinks[slot])
-            route->sinks[slot]->window =
-                route->sinks[slot]->conf->window ? route->sinks[slot]->conf->window : share;
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+        struct sink *sink = route->sinks[slot];
+
+        if (!sink)
+            continue;
+        sink->window = sink->conf->window ? sink->conf->window : window;
+        sink->share = route->pool.limit / 2 / (solutions > 0 ? solutions : 1);
+    }
 }
 
 static const struct vm_saved *
@@ -730,8 +740,12 @@ route_set_conf(struct route *route, const struct conf *conf)
     route->conf = conf;
     if (route->store)
         store_set_conf(route->store, conf);
-    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
+    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
         set_durability(route, vm);
+        for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
+            if (route->sinks[slot])
+                sink_pass(route->sinks[slot], vm); /* it may want less than before */
+    }
     set_limits(route);
     set_windows(route);
     tell_interest(route);

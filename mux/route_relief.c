@@ -1,9 +1,12 @@
 /* Relief: who may read on, and who gives up when logs or memory are full.
  *
- * Who may read on. A VM is full when its log has reached limits.vm_log, or all logs together limits.memory.
- * The guests of a full VM are paused, and resumed when a quarter of the limit is free again, or nothing holds
- * them back. So a sink with policy pause reaches back to the guest's own sockets, for the VMs that are full
- * and no others.
+ * Who may read on. A VM is full when its log has reached limits.vm_log, or when it is longer than what is
+ * left for long logs, which together get three quarters of limits.memory; or when memory is full. The last
+ * quarter is for logs of two chunks at most: so however many logs a sink with policy pause lets grow, a VM
+ * that it does not get finds room. What is left, and not a fixed share, is the measure: few VMs may have long
+ * logs, and many that grow together get the same. The guests of a full VM are paused, and resumed when a
+ * quarter of the limit is free again, or nothing holds them back. So a sink with policy pause reaches back to
+ * the guest's own sockets, for the VMs that are full and no others.
  *
  * A sink with policy drop does not. At the end of the turn, when every sink was sent what it takes, the sink
  * with policy drop that is the furthest behind in a VM that is strained (full, or a driver has half its
@@ -24,10 +27,22 @@ is_pool_full(const struct route *route)
     return route->pool.used + VMLOG_LARGE_CHUNK > route->pool.limit;
 }
 
+static bool
+is_short(const struct vm *vm)
+{
+    return vm->log.bytes <= VMLOG_SMALL_CHUNK + VMLOG_LARGE_CHUNK;
+}
+
+static bool
+is_beyond_share(const struct route *route, const struct vm *vm)
+{
+    return !is_short(vm) && vm->log.bytes + route->pool.used > route->pool.limit / 4 * 3;
+}
+
 bool
 route_is_full(const struct route *route, const struct vm *vm)
 {
-    return vm->log.bytes >= route->conf->limits.vm_log || is_pool_full(route);
+    return vm->log.bytes >= route->conf->limits.vm_log || is_pool_full(route) || is_beyond_share(route, vm);
 }
 
 static bool
@@ -40,17 +55,20 @@ pool_has_room_again(const struct route *route)
 static bool
 has_memory_again(const struct route *route, const struct vm *vm)
 {
-    return pool_has_room_again(route) && route->pool.used + vm->refused <= route->pool.limit;
+    return (pool_has_room_again(route) || (is_short(vm) && !is_pool_full(route))) &&
+           route->pool.used + vm->refused <= route->pool.limit;
 }
 
-/* What sinks with policy drop have in flight may be more than three quarters of a small log; nobody waits for
- * it. */
+/* What sinks with policy drop have in flight may be more than three quarters of a small log, or than its
+ * share of memory; nobody waits for it. */
 static bool
 has_room_again(const struct route *route, const struct vm *vm)
 {
-    bool settled = vm->log.accept.number == vm->log.next_number && !route_is_full(route, vm);
+    uint64_t limit = route->conf->limits.vm_log;
+    bool settled = vm->log.accept.number == vm->log.next_number && vm->log.bytes < limit;
 
-    return (settled || vm->log.bytes <= route->conf->limits.vm_log / 4 * 3) && has_memory_again(route, vm);
+    return (settled || (vm->log.bytes <= limit / 4 * 3 && !is_beyond_share(route, vm))) &&
+           has_memory_again(route, vm);
 }
 
 void
@@ -115,7 +133,7 @@ spill(struct route *route, struct vm *vm)
 
     if (mask && vm->log.bytes >= limit / 2)
         vmlog_spill(&vm->log, mask, limit / 4);
-    else if (mask && is_pool_full(route))
+    else if (mask && (is_pool_full(route) || is_beyond_share(route, vm)))
         vmlog_spill(&vm->log, mask, VMLOG_LARGE_CHUNK);
 }
 

@@ -8,14 +8,21 @@
  * whatever the sizes of its events and however many wait: a flooding VM costs the others nothing but the
  * share of one. A VM leaves the ring when it has nothing more, when its window of unacknowledged bytes is
  * full, or while a gap waits for its acknowledgement; an acknowledgement brings it back. One batch holds
- * turns of many VMs, so that one system call carries them all. */
+ * turns of many VMs, so that one system call carries them all.
+ *
+ * How much memory it may hold. What was sent and is not acknowledged stays in memory, and nothing but an
+ * acknowledgement or the end of the connection frees it. Windows of many VMs are together more than memory
+ * is; so there is a bound over all VMs, too, the sink's share. A sink that holds its share is sent nothing
+ * more, and what it is not sent can be given up. It is counted in whole chunks, as memory is: the span in
+ * flight and the two chunks at its ends, or all the log if that is less. */
 #include "mux/sink.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define QUANTUM          INT64_C(16384) /* bytes */
-#define PROGRESS_AT_ONCE 3000           /* streams: frames of less than 1 MiB, which the connection queues */
+#define QUANTUM          INT64_C(16384)                  /* bytes */
+#define IN_USE_BEYOND    (2 * (size_t)VMLOG_LARGE_CHUNK) /* bytes: where what is in flight begins and ends */
+#define PROGRESS_AT_ONCE 3000 /* streams: frames of less than 1 MiB, which the connection queues */
 
 struct sink_position {
     struct sink_key {
@@ -26,92 +33,6 @@ struct sink_position {
     uint64_t sequence;
     UT_hash_handle hh;
 };
-
-/* ---- what it wants ---- */
-
-static bool
-listed(const struct sink *sink, const char *uuid, size_t len)
-{
-    const struct conf_list *granted = &sink->conf->vms;
-    uint8_t wanted[GR_UUID_SIZE];
-    char text[GR_UUID_TEXT];
-    bool found = granted->count == 0;
-
-    if (len != GR_UUID_TEXT - 1)
-        return false;
-    memcpy(text, uuid, len);
-    text[len] = '\0';
-    for (unsigned i = 0; i < granted->count && !found; i++)
-        found = strcasecmp(granted->texts[i], text) == 0;
-    if (!found || sink->vm_count == 0)
-        return found;
-    if (!gr_uuid_parse(text, wanted))
-        return false;
-    for (unsigned i = 0; i < sink->vm_count; i++)
-        if (memcmp(sink->vms[i], wanted, GR_UUID_SIZE) == 0)
-            return true;
-    return false;
-}
-
-bool
-sink_wants_vm(const struct sink *sink, const struct vm *vm)
-{
-    return (sink->conf->vms.count == 0 && sink->vm_count == 0) ||
-           listed(sink, vm->uuid_text, GR_UUID_TEXT - 1);
-}
-
-/* Windows paths compare without regard to ASCII case; others, which begin with a slash, exactly. */
-static bool
-has_prefix(const char *path, size_t len, const char *prefix)
-{
-    size_t prefix_len = strlen(prefix);
-
-    if (prefix_len > len)
-        return false;
-    return path[0] == '/' ? memcmp(path, prefix, prefix_len) == 0
-                          : strncasecmp(path, prefix, prefix_len) == 0;
-}
-
-static bool
-muted(const struct sink *sink, const char *path, size_t len)
-{
-    for (unsigned i = 0; i < sink->conf->mute.count; i++)
-        if (has_prefix(path, len, sink->conf->mute.texts[i]))
-            return true;
-    if (!sink->hello || !sink->hello->subscription)
-        return false;
-    for (size_t i = 0; i < sink->hello->subscription->n_muted_path_prefixes; i++)
-        if (has_prefix(path, len, sink->hello->subscription->muted_path_prefixes[i]))
-            return true;
-    return false;
-}
-
-static bool
-wants(void *arg, enum event_class cls, const char *key, size_t len)
-{
-    const struct sink *sink = arg;
-
-    if (cls == CLASS_FILE)
-        return len == 0 || !muted(sink, key, len);
-    if (cls == CLASS_POWER)
-        return listed(sink, key, len);
-    return true;
-}
-
-/* A VM that is not subscribed may still be the host's, in whose log the power events of others are. */
-static struct vmlog_filter
-filter_for(struct sink *sink, const struct vm *vm)
-{
-    struct vmlog_filter filter = { .class_mask = sink->class_mask | 1u << VMLOG_GAP, .arg = sink };
-    bool has_mutes = sink->conf->mute.count > 0 || (sink->hello && sink->hello->subscription &&
-                                                    sink->hello->subscription->n_muted_path_prefixes > 0);
-
-    if (!sink_wants_vm(sink, vm))
-        filter.class_mask = sink->class_mask & (1u << CLASS_POWER);
-    if (has_mutes || sink->conf->vms.count > 0 || sink->vm_count > 0)
-        filter.wants = wants;
-    return filter;
-}
 
 /* ---- coming and going ---- */
 
@@ -274,12 +195,14 @@ sink_down(struct sink *sink, struct vm_table *table)
 {
     struct vm *vm;
 
-    sink->up = false;
+    sink->up = sink->waiting = false;
     sink->portion_count = 0;
+    clear_hello(sink);
     for (vm = table->vms; vm; vm = vm->hh.next) {
         sink_deactivate(sink, vm);
         vm->turns[sink->slot].starving = false;
         vmlog_rewind(&vm->log, sink->slot);
+        sink_pass(sink, vm);
     }
 }
 
@@ -322,11 +245,51 @@ sink_feed(struct sink *sink, struct vm_table *table)
     }
 }
 
+/* Counts anew what the sink holds of the VM's log, `more` bytes that were gathered included. */
+static void
+count_held(struct sink *sink, struct vm *vm, size_t more)
+{
+    struct vm_turn *turn = &vm->turns[sink->slot];
+    size_t held = vm->log.cursors[sink->slot].span + more;
+
+    if (held > 0)
+        held += IN_USE_BEYOND;
+    if (held > vm->log.bytes)
+        held = vm->log.bytes;
+    sink->held += held - turn->held;
+    turn->held = held;
+}
+
+/* One VM at a time is always sent something. */
+static bool
+holds_its_share(const struct sink *sink)
+{
+    return sink->held > 0 && sink->held >= sink->share;
+}
+
+void
+sink_pass(struct sink *sink, struct vm *vm)
+{
+    struct vmlog_filter filter = sink_filter(sink, vm);
+    struct vmlog_batch none = { .count = 0 };
+    const struct vmlog_cursor *cursor = &vm->log.cursors[sink->slot];
+    uint64_t from = cursor->sent.number;
+    struct vmlog_stream *stream;
+
+    if (cursor->span > 0)
+        return;
+    vmlog_peek(&vm->log, sink->slot, &filter, sink->connection, &none, SIZE_MAX, &stream);
+    vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
+    if (cursor->sent.number > from)
+        sink->moved(sink->route, vm);
+}
+
 void
 sink_activate(struct sink *sink, struct vm *vm)
 {
     struct vm_turn *turn = &vm->turns[sink->slot];
 
+    count_held(sink, vm, 0);
     if (!sink->up || turn->active || !has_work(sink, vm))
         return;
     turn->active = true;
@@ -338,6 +301,8 @@ sink_deactivate(struct sink *sink, struct vm *vm)
 {
     struct vm_turn *turn = &vm->turns[sink->slot];
 
+    sink->held -= turn->held;
+    turn->held = 0;
     if (!turn->active)
         return;
     turn->active = false;
@@ -395,7 +360,7 @@ take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t ma
 {
     struct vm_turn *turn = &vm->turns[sink->slot];
     struct vmlog_cursor *cursor = &vm->log.cursors[sink->slot];
-    struct vmlog_filter filter = filter_for(sink, vm);
+    struct vmlog_filter filter = sink_filter(sink, vm);
     size_t before = batch->bytes;
     size_t budget = (size_t)turn->deficit;
     struct vmlog_stream *stream = NULL;
@@ -427,7 +392,18 @@ take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t ma
     }
     sink->portions[sink->portion_count].vm = vm;
     sink->portions[sink->portion_count++].bytes = batch->bytes - before;
+    count_held(sink, vm, batch->bytes - before);
     return true;
+}
+
+/* The VM leaves the ring until the sink holds less. What it does not want holds up nobody meanwhile. */
+static void
+wait_for_share(struct sink *sink, struct vm_turn *turn)
+{
+    sink->waiting = true;
+    turn->active = false;
+    TAILQ_REMOVE(&sink->ring, turn, ring);
+    sink_pass(sink, turn->vm);
 }
 
 void
@@ -443,6 +419,10 @@ sink_gather(struct sink *sink, struct vmlog_batch *batch, size_t max_bytes)
 
         if (turn == owing && sink->portion_count > 0)
             return; /* those who had a turn have the next */
+        if (holds_its_share(sink)) {
+            wait_for_share(sink, turn);
+            continue;
+        }
         turn->deficit += QUANTUM;
         if (turn->deficit <= 0) {
             owing = owing ? owing : turn;
@@ -499,6 +479,7 @@ sink_sent(struct sink *sink, size_t taken, struct iovec *rest)
         struct iovec part = { NULL, 0 };
 
         vmlog_sent(&vm->log, sink->slot, bytes, &part);
+        count_held(sink, vm, 0);
         taken -= bytes;
         if (part.iov_len > 0)
             *rest = part;
@@ -525,6 +506,11 @@ sink_ack(struct sink *sink, struct vm_table *table, uint32_t id, uint64_t sequen
         return false;
     sink->moved(sink->route, stream->vm);
     sink_activate(sink, stream->vm);
+    if (sink->waiting && sink->held <= sink->share / 4 * 3) {
+        sink->waiting = false;
+        for (struct vm *vm = table->vms; vm; vm = vm->hh.next)
+            sink_activate(sink, vm);
+    }
     return true;
 }
 

@@ -44,6 +44,9 @@ struct sink {
     bool awake;                 /* will be woken at the end of the turn */
     uint32_t connection;        /* counts them, from 1 */
     uint64_t window;            /* bytes of one VM in flight */
+    uint64_t share;             /* bytes of memory that what is in flight of all VMs may hold */
+    uint64_t held;              /* bytes of memory that it does hold; share and one turn at most */
+    bool waiting;               /* VMs have left the ring because it holds its share */
     uint32_t class_mask;        /* effective subscription */
     Gimux__V1__SvmHello *hello; /* of this connection (protobuf-c's memory), or NULL */
     unsigned vm_count;          /* of the hello's list */
@@ -83,6 +86,11 @@ void sink_stream_added(struct sink *sink, struct stream *stream);
 /* The VM's log has something new, or the sink may go on with it: it takes its turn. */
 void sink_activate(struct sink *sink, struct vm *vm);
 
+/* Passes over what comes next in the VM's log and is not wanted, whether the SVM is there, takes anything, or
+ * not; nothing if the VM has something in flight. While the SVM is away the configuration alone says what is
+ * wanted. */
+void sink_pass(struct sink *sink, struct vm *vm);
+
 /* More may be loaded: the VMs that waited for that take their turns. */
 void sink_feed(struct sink *sink, struct vm_table *table);
 
@@ -106,5 +114,8 @@ void sink_tell_progress(struct sink *sink, struct vm_table *table);
 
 /* Whether the solution wants anything of this VM at all. */
 bool sink_wants_vm(const struct sink *sink, const struct vm *vm);
+
+/* What it wants of this VM. */
+struct vmlog_filter sink_filter(struct sink *sink, const struct vm *vm);
 
 #endif

@@ -38,6 +38,7 @@ struct stream {
 struct vm_turn {
     struct vm *vm;
     int64_t deficit; /* bytes that it may still send in its turn; negative: what it sent too much before */
+    size_t held;     /* bytes of memory, as counted in sink->held */
     bool active;     /* in the sink's ring */
     bool starving;   /* what comes next is in a file, and nothing more may be loaded now */
     TAILQ_ENTRY(vm_turn) ring;

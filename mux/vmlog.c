@@ -105,6 +105,18 @@ vmlog_let_go(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk, const 
     }
 }
 
+/* Whether the sink needs nothing that is in the log. All may be given up, though that is not acknowledged:
+ * but what is in files says how far everybody is, so there it waits for the acknowledgement. */
+static bool
+needs_nothing(const struct vmlog *log, unsigned sink)
+{
+    const struct vmlog_cursor *cursor = &log->cursors[sink];
+
+    return !cursor->joined || cursor->ack.number == log->next_number ||
+           (!log->backed && cursor->gap_number <= cursor->ack.number &&
+            cursor->reached.number == log->next_number);
+}
+
 /* When nothing is left to do for anybody, the log gives back even its last chunk, so that an idle VM costs
  * none. */
 void
@@ -113,7 +125,7 @@ vmlog_release_if_settled(struct vmlog *log)
     if (log->accept.number != log->next_number)
         return;
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (log->cursors[sink].joined && log->cursors[sink].ack.number != log->next_number)
+        if (!needs_nothing(log, sink))
             return;
     remove_all(log);
     log->accept = end_of(log);

@@ -268,6 +268,46 @@ def test_an_svm_that_acknowledges_nothing_with_policy_pause(world):
             assert_all_delivered(one, svm)
 
 
+def test_an_svm_that_is_not_there_holds_up_only_the_vms_that_it_gets(world):
+    """With policy pause, an SVM that has never come."""
+    healthy = world.svm("healthy", "--quiet")
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    world.configure({"healthy": {"address": healthy},
+                     "absent": {"address": f"tcp:127.0.0.1:{port}", "vms": uuids(1)}}, rest=SMALL % "64M")
+    world.start(up=1)
+    sent = load(world, "--vms", 2, "--events", 12000)[1]()
+    assert_all_delivered(sent, healthy)
+
+
+def test_an_svm_that_holds_up_many_vms_leaves_memory_to_the_others(world):
+    """With policy pause, and logs that together could be twice the memory."""
+    busy = uuids(8)
+    healthy, mute = world.svm("healthy", "--quiet"), world.svm("mute", "--quiet", "--ack", "never")
+    world.configure({"healthy": {"address": healthy}, "mute": {"address": mute, "vms": busy}},
+                    rest='drain = "0s"\nlimits {\n    memory = 4M\n    vm_log = 1M\n}\n')
+    world.start(up=2)
+    for vm in busy:
+        load(world, "--vm", vm)
+    wait_for("the busy VMs to be paused", lambda: metric_sum(world.metrics(), "gimux_vm_paused") == len(busy))
+    with Driver(world.shared) as spared:
+        spared.say_hello()
+        for n in range(1, 11):
+            spared.events(1000).expect_ack(1000 * n)  # in all more than a log holds
+        assert metric_sum(world.metrics(), "gimux_vm_paused") == len(busy)
+
+
+def test_what_a_dropping_svm_has_in_flight_does_not_take_all_memory(world):
+    """Windows of many VMs are together more than memory; an SVM that acknowledges nothing has no more than its share."""
+    healthy, mute = world.svm("healthy", "--quiet"), world.svm("mute", "--quiet", "--ack", "never")
+    world.configure({"healthy": {"address": healthy}, "mute": {"address": mute, "policy": "drop"}},
+                    rest='drain = "0s"\nlimits {\n    vm_log = 1M\n    memory = 4M\n}\n')
+    world.start(up=2)
+    load(world, "--vms", 40, "--events", 3000)
+    wait_for("all events at the healthy SVM", lambda: healthy.delivered("linux") == 40 * 3000)
+    assert world.metrics()['gimux_solution_gapped_total{solution="mute"}'] > 0
+
+
 # ---- a link that is cut silently ----
 
 @pytest.mark.parametrize("policy", ["pause", "drop"])

@@ -178,6 +178,7 @@ open_world(void **state)
     world->sink.moved = moved;
     world->sink.route = world;
     world->sink.window = 32 << 20;
+    world->sink.share = 64 << 20;
     *state = world;
     return 0;
 }
