@@ -181,6 +181,8 @@ check_same(const struct segment_record *record, uint64_t seed)
     case SEGMENT_POSITION:
         size = segment_put_position(again, seed, record->offset, &record->of.position);
         break;
+    case SEGMENT_MARK:
+        break;
     case SEGMENT_FRAME:
         size = segment_put_frame(again, seed, record->offset, &record->of.frame);
         break;
@@ -202,6 +204,8 @@ check_bounds(const struct segment_record *record, const uint8_t *buf)
         break;
     case SEGMENT_POSITION:
         assert(strlen(record->of.position.solution) < SEGMENT_SOLUTION);
+        break;
+    case SEGMENT_MARK:
         break;
     case SEGMENT_FRAME:
         assert(frame->data > buf && frame->data + frame->len <= buf + len);
