@@ -37,6 +37,7 @@ struct item {
 struct removal {
     struct vmlog_segment *segment;
     struct item *after; /* which must be written first, or NULL */
+    bool last_word;     /* no other file would say how far solutions are */
     char name[SEGMENT_NAME_MAX];
     bool done;
 };
@@ -101,11 +102,13 @@ sync_batch(struct batch *batch)
     }
 }
 
-/* When the disk is full the segment goes first, to make room for the positions that cover it. */
+/* When the disk is full a segment goes first, to make room for the positions that cover it: but not the last
+ * one that has any, or what a solution gave up and was not told would be forgotten. */
 static bool
 may_remove(const struct removal *removal)
 {
-    return !removal->after || removal->after->error == 0 || removal->after->error == ENOSPC;
+    return !removal->after || removal->after->error == 0 ||
+           (removal->after->error == ENOSPC && !removal->last_word);
 }
 
 static void
@@ -394,10 +397,14 @@ wants_new_segment(const struct store_vm *of, const struct vmlog_position *at)
 static void
 put_removals(struct batch *batch, struct store_vm *of, struct item *after)
 {
+    bool has_word = of->current && of->current->end > 0;
     struct vmlog_segment *segment;
 
-    LIST_FOREACH (segment, &of->segments, in_vm) {
+    LIST_FOREACH (segment, &of->segments, in_vm) { /* the newest first */
         struct removal *removal = &batch->removals[batch->removal_count];
+        bool last_word = segment != of->current && !has_word;
+
+        has_word = has_word || last_word;
 
         if (segment == of->current || segment->chunks > 0 || segment->removing)
             continue;
@@ -406,7 +413,7 @@ put_removals(struct batch *batch, struct store_vm *of, struct item *after)
             return;
         }
         segment->removing = true;
-        *removal = (struct removal){ .segment = segment, .after = after };
+        *removal = (struct removal){ .segment = segment, .after = after, .last_word = last_word };
         segment_name_format(&segment->name, removal->name);
         batch->removal_count++;
     }
