@@ -668,11 +668,12 @@ find_saved(const struct vm *vm, const struct stream *stream, const char *solutio
     return saved;
 }
 
-/* The sink takes part in the VM's log: from where its solution was, if that is in files, or from now on. */
+/* The sink takes part in the VM's log: from where its solution was, if that was in files, or from now on. If
+ * files were damaged, nobody knows who was there: all that are configured then were. */
 static void
-join(const struct sink *sink, struct vm *vm)
+join(const struct route *route, const struct sink *sink, struct vm *vm)
 {
-    bool known = vm->damaged || find_saved(vm, NULL, sink->conf->name) != NULL;
+    bool known = route->recovering && (vm->damaged || find_saved(vm, NULL, sink->conf->name) != NULL);
     struct stream *stream;
 
     LIST_FOREACH (stream, &vm->streams, of_vm) {
@@ -710,7 +711,7 @@ route_add_sink(struct route *route, struct sink *sink, const struct conf_solutio
     route->sinks[slot] = sink;
     memset(&route->table.forgotten[slot], 0, sizeof(route->table.forgotten[slot]));
     for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        join(sink, vm);
+        join(route, sink, vm);
         if (!route->recovering)
             set_durability(route, vm);
     }
