@@ -166,6 +166,18 @@ leave_accepted(struct vmlog *log)
         remove_chunk(log, chunk);
 }
 
+/* How much of what is not recorded may be accepted. */
+static uint64_t
+accept_unrecorded(const struct vmlog *log, uint64_t target)
+{
+    if (log->stall == VMLOG_WRITTEN)
+        return log->recorded;
+    for (unsigned sink = 0; sink < VMLOG_SINKS && log->stall == VMLOG_STALLED; sink++)
+        if (log->cursors[sink].joined && log->cursors[sink].gap_number < target)
+            target = log->cursors[sink].gap_number;
+    return target > log->recorded ? target : log->recorded;
+}
+
 void
 vmlog_advance_accept(struct vmlog *log)
 {
@@ -175,8 +187,8 @@ vmlog_advance_accept(struct vmlog *log)
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
         if (log->cursors[sink].joined && vmlog_accepted_by(log, sink) < target)
             target = vmlog_accepted_by(log, sink);
-    if (log->backed && !log->stalled && log->recorded < target)
-        target = log->recorded;
+    if (log->backed && log->recorded < target)
+        target = accept_unrecorded(log, target);
     while (at->number < target) {
         leave_accepted(log);
         if (at->number >= target)
@@ -554,6 +566,8 @@ vmlog_resume(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint
     progress->acked = sequence;
     vmlog_settle_gap(cursor, progress);
     vmlog_advance_ack(log, sink);
+    if (log->stall == VMLOG_STALLED && cursor->gaps_open == 0)
+        vmlog_advance_accept(log);
 }
 
 bool

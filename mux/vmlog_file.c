@@ -23,11 +23,11 @@ vmlog_set_backed(struct vmlog *log, bool backed)
 }
 
 void
-vmlog_set_stalled(struct vmlog *log, bool stalled)
+vmlog_set_stall(struct vmlog *log, enum vmlog_stall stall)
 {
-    if (log->stalled == stalled)
+    if (log->stall == stall)
         return;
-    log->stalled = stalled;
+    log->stall = stall;
     vmlog_advance_accept(log);
     vmlog_release_if_settled(log);
 }
@@ -427,4 +427,15 @@ vmlog_save(const struct vmlog_progress *progress, uint64_t last)
     take_from(&saved.filtered, &ahead);
     take_from(&saved.gapped, &ahead);
     return saved;
+}
+
+void
+vmlog_saved_limit(struct vmlog_saved *saved, uint64_t last)
+{
+    uint64_t ahead = saved->settled > last ? saved->settled - last : 0;
+
+    saved->settled -= ahead;
+    take_from(&saved->delivered, &ahead);
+    take_from(&saved->filtered, &ahead);
+    take_from(&saved->gapped, &ahead);
 }

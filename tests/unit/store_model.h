@@ -158,7 +158,7 @@ on_accepted(void *guest)
     assert_true(driver->stream->log.accepted <= driver->stream->log.last);
     if (driver->accepted < driver->stream->log.accepted)
         driver->accepted = driver->stream->log.accepted;
-    if (!driver->stream->vm->log.stalled)
+    if (driver->stream->vm->log.stall == VMLOG_WRITTEN)
         driver->filed = driver->accepted;
 }
 
