@@ -165,7 +165,8 @@ may_be_gone(const struct stream *stream, const struct reader *reader, uint64_t s
     if (reason == GIMUX_GAP_DRIVER && sequence > stream->forgotten)
         return false;
     return reader->gap_reasons & 1u << reason || (flags & HURT && HURT_REASONS & 1u << reason) ||
-           (flags & GOT && reason == GIMUX_GAP_DRIVER);
+           (flags & GOT && sequence <= stream->unwritten &&
+            (reason == GIMUX_GAP_DRIVER || reason == GIMUX_GAP_RESTART));
 }
 
 void
@@ -214,9 +215,11 @@ ledger_damaged(struct stream *stream, uint64_t first, uint64_t last)
 }
 
 void
-ledger_forgets(struct stream *stream)
+ledger_forgets(struct stream *stream, bool full)
 {
     stream->forgets = true;
+    if (full)
+        stream->unwritten = stream->made;
 }
 
 void

@@ -35,7 +35,8 @@ struct stream {
     uint64_t base;
     uint64_t forgotten; /* up to here gimuxd may have forgotten what it acknowledged: see ledger_forgets */
     bool forgets;       /* the next HELLO says how far that is */
-    uint64_t room; /* sequences that the flags have room for */
+    uint64_t unwritten; /* up to here, of what SVMs had no file may tell */
+    uint64_t room;      /* sequences that the flags have room for */
     struct account accounts[LEDGER_SVMS];
     struct stream *former; /* the same driver's in the boot before */
 };
@@ -64,10 +65,12 @@ void ledger_gap(struct stream *stream, struct reader *reader, const struct gimux
 /* What stood in files of these events was damaged: they may come or be in a gap. */
 void ledger_damaged(struct stream *stream, uint64_t first, uint64_t last);
 
-/* gimuxd ended while it could not write, or what it had written was damaged. Of what it had acknowledged to the
- * driver, and no more, may be in gaps with reason DRIVER what the SVM had in a former life, or gave up by its
- * policy, or what was damaged. */
-void ledger_forgets(struct stream *stream);
+/* gimuxd ended, and what it had written was damaged, or it could not write since the disk was `full`. Of what
+ * it had acknowledged to the driver, and no more, there may be gaps with reason DRIVER: of what was damaged;
+ * of what a solution gave up by its policy; and with a full disk of what a solution has, since no file must
+ * say so. Nor need a file say then that it has it: if its SVM has forgotten, too, the reason may be RESTART.
+ */
+void ledger_forgets(struct stream *stream, bool full);
 
 /* The driver is about to say HELLO. */
 void ledger_hello(struct stream *stream);

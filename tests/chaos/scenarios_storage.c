@@ -185,7 +185,7 @@ fill_disk(struct world *world)
     world_run(world, (int64_t)chance_between(50, 1000));
     if (chance_one_in(4)) {
         fault_kill(world);
-        world_forgets(world); /* what all SVMs had and no file says, and what a policy gave up */
+        world_forgets(world, true);
     }
     set_flag(world, "full", false);
     return 1;
@@ -242,7 +242,7 @@ damage(struct world *world)
     world_kill(world, DAEMON_ALL);
     places = damage_some(daemon_path(&world->daemon, "storage", dir), on_hit, world);
     world_restart(world);
-    world_forgets(world); /* what was behind the damage at the end of a file */
+    world_forgets(world, false);
     for (unsigned i = 0; i < world->conf.svm_count; i++)
         fault_svm_end(world, &world->svms[i]);
     return places;

@@ -144,10 +144,10 @@ world_any_svm(struct world *world)
 }
 
 void
-world_forgets(struct world *world)
+world_forgets(struct world *world, bool full)
 {
     for (unsigned i = 0; i < world->driver_count; i++)
-        ledger_forgets(world->drivers[i].stream);
+        ledger_forgets(world->drivers[i].stream, full);
 }
 
 void

@@ -56,7 +56,7 @@ bool world_open(struct world *world, const struct world_conf *conf, const char *
 void world_close(struct world *world, bool keep);
 
 /* What gimuxd had acknowledged it may have forgotten when it comes up again: see ledger_forgets. */
-void world_forgets(struct world *world);
+void world_forgets(struct world *world, bool full);
 
 /* Writes gimuxd.conf again, as it is now. */
 bool world_write_conf(const struct world *world);
