@@ -180,6 +180,14 @@ $(BUILD)/chaos/powercut.so: tests/chaos/powercut.c tests/chaos/journal.h
 chaos: $(addprefix $(BUILD)/,gimuxd chaos/chaos chaos/powercut.so) ## the contract under fire: ROUNDS= SECONDS= SEED= SCENARIO=
 	@GIMUX_BUILD=$(BUILD) $(BUILD)/chaos/chaos --gimuxd $(BUILD)/gimuxd --json $(CHAOS_JSON) $(CHAOS_OPTIONS)
 
+# The same daemon under ThreadSanitizer: what the loop and the disk thread share.
+RACES := $(BUILD)/races
+RACES_SECONDS ?= 10
+.PHONY: races
+races: $(BUILD)/chaos/chaos $(BUILD)/chaos/powercut.so | test-deps ## data races between the threads, RACES_SECONDS (10) a scenario
+	@$(MAKE) --no-print-directory BUILD=$(RACES) SANITIZE=-fsanitize=thread OPTIMIZE="-O1 -g" all
+	@tests/races/run $(BUILD) $(RACES) $(RACES_SECONDS)
+
 # ---- lint ----
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
 H_FILES := $(wildcard */*.h tests/*/*.h)

@@ -1,5 +1,5 @@
-/* The people of test_store_model: guests that keep what was not acknowledged, and SVMs that keep what they
- * have and fail the test when the contract is broken.
+/* The people of test_store and test_store_model: guests that keep what was not acknowledged, and SVMs that
+ * keep what they have and fail the test when the contract is broken.
  */
 #ifndef GIMUX_TESTS_STORE_MODEL_H
 #define GIMUX_TESTS_STORE_MODEL_H
@@ -483,6 +483,31 @@ svm_connect(struct svm *svm)
     }
     svm->up = true;
     assert_null(route_sink_up(&model->route, &svm->sink, hello));
+}
+
+/* ---- gimuxd ---- */
+
+static void
+add_solution(struct svm *svm)
+{
+    assert_true(route_add_sink(&model->route, &svm->sink, svm->conf, &sink_ops, svm));
+    svm->dropped |= svm->conf->policy == CONF_POLICY_DROP;
+}
+
+/* It was killed. What is done here reaches no file. */
+static void
+close_gimuxd(void)
+{
+    io.dead = true;
+    model->open = false;
+    disk_finish(the_disk);
+    route_fini(&model->route);
+    for (unsigned i = 0; i < model->conf.solution_count; i++) {
+        svm_disconnect(&model->svms[i]);
+        sink_fini(&model->svms[i].sink);
+    }
+    for (unsigned i = 0; i < DRIVERS; i++)
+        model->drivers[i].stream = NULL;
 }
 
 #endif

@@ -7,13 +7,6 @@
 
 /* ---- gimuxd ---- */
 
-static void
-add_solution(struct svm *svm)
-{
-    assert_true(route_add_sink(&model->route, &svm->sink, svm->conf, &sink_ops, svm));
-    svm->dropped |= svm->conf->policy == CONF_POLICY_DROP;
-}
-
 /* Policies and durabilities that a configuration may have. */
 static void
 configure(void)
@@ -86,22 +79,6 @@ open_gimuxd(void)
     for (unsigned i = 0; i < DRIVERS; i++)
         check_taken_up(&model->drivers[i]);
     check_files();
-}
-
-/* It was killed. What is done here reaches no file. */
-static void
-close_gimuxd(void)
-{
-    io.dead = true;
-    model->open = false;
-    disk_finish(the_disk);
-    route_fini(&model->route);
-    for (unsigned i = 0; i < SVMS; i++) {
-        svm_disconnect(&model->svms[i]);
-        sink_fini(&model->svms[i].sink);
-    }
-    for (unsigned i = 0; i < DRIVERS; i++)
-        model->drivers[i].stream = NULL;
 }
 
 static void
