@@ -29,7 +29,8 @@ struct driver {
     uint16_t kind;
     unsigned count;
     uint64_t accepted;
-    uint64_t filed; /* of that, while files could be written: else all SVMs have it, and that is enough */
+    uint64_t filed;   /* of that, while files could be written: else all SVMs have it, and that is enough */
+    uint64_t unfiled; /* accepted at a kill, and perhaps in no file: it may be told as a gap to who has it */
     struct item items[ITEMS];
 };
 
@@ -158,7 +159,7 @@ on_accepted(void *guest)
     assert_true(driver->stream->log.accepted <= driver->stream->log.last);
     if (driver->accepted < driver->stream->log.accepted)
         driver->accepted = driver->stream->log.accepted;
-    if (driver->stream->vm->log.stall == VMLOG_WRITTEN)
+    if (driver->stream->vm->log.accept.number <= driver->stream->vm->log.recorded)
         driver->filed = driver->accepted;
 }
 
@@ -321,7 +322,7 @@ on_gap(struct svm *svm, const Gimux__V1__Gap *gap)
 {
     struct memory *memory = memory_by_id(svm, gap->stream);
     const struct driver *driver = driver_of(memory);
-    bool fair = model->lossy;
+    bool fair = model->lossy || (driver && gap->last_sequence <= driver->unfiled);
 
     if (gap->reason == GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW)
         fair = fair || svm->dropped;
