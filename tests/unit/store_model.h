@@ -507,8 +507,13 @@ close_gimuxd(void)
         svm_disconnect(&model->svms[i]);
         sink_fini(&model->svms[i].sink);
     }
-    for (unsigned i = 0; i < DRIVERS; i++)
-        model->drivers[i].stream = NULL;
+    for (unsigned i = 0; i < DRIVERS; i++) {
+        struct driver *driver = &model->drivers[i];
+
+        driver->stream = NULL;
+        if (driver->filed < driver->accepted)
+            driver->unfiled = driver->accepted;
+    }
 }
 
 #endif
