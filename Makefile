@@ -180,6 +180,16 @@ $(BUILD)/chaos/powercut.so: tests/chaos/powercut.c tests/chaos/journal.h
 chaos: $(addprefix $(BUILD)/,gimuxd chaos/chaos chaos/powercut.so) ## the contract under fire: ROUNDS= SECONDS= SEED= SCENARIO=
 	@GIMUX_BUILD=$(BUILD) $(BUILD)/chaos/chaos --gimuxd $(BUILD)/gimuxd --json $(CHAOS_JSON) $(CHAOS_OPTIONS)
 
+# ---- what the event path costs ----
+MICROBENCH_SRC := $(wildcard tests/microbench/*.c)
+$(BUILD)/microbench: $(call objects,$(MICROBENCH_SRC)) $(addprefix $(BUILD)/,libmux.a libsim.a libproto.a)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(MUX_LIBS) $(SIM_LIBS)
+.PHONY: microbench instructions
+microbench: $(BUILD)/microbench | microbench-deps ## nanoseconds and instructions per event of each step; build/microbench.json
+	@GIMUX_BUILD=$(BUILD) tests/microbench/run --json $(BUILD)/microbench.json
+instructions: $(BUILD)/microbench | microbench-deps ## the instructions of the whole event path, against the committed figure
+	@GIMUX_BUILD=$(BUILD) tests/microbench/run --gate
+
 # ---- lint ----
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
 H_FILES := $(wildcard */*.h tests/*/*.h)
@@ -233,13 +243,13 @@ deb: all | package-deps ## build/gimux_VERSION_ARCH.deb
 	packaging/mkdeb --tree $(BUILD)/deb --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)
 
 # ---- the rest ----
-.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps
-test-deps lint-deps fuzz-deps vm-deps package-deps:
+.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps microbench-deps
+test-deps lint-deps fuzz-deps vm-deps package-deps microbench-deps:
 	@packaging/deps $(patsubst %-deps,%,$@)
 demo-deps:
 	@packaging/deps demo
 deps: ## install every Debian package that any target needs
-	@packaging/deps build test lint fuzz vm package
+	@packaging/deps build test lint fuzz vm package microbench
 clean: ## remove build/
 	rm -rf $(BUILD)
 help: ## this list
