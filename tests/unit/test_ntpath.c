@@ -96,6 +96,8 @@ test_devices_become_letters(void **state)
     expect_path("\\Device\\HarddiskVolume2x", "\\Device\\HarddiskVolume2x");
     expect_path("\\Device\\HarddiskVolume", "\\Device\\HarddiskVolume");
     expect_path("\\X\\a", "F:\\a");
+    expect_path("\\x\\a", "F:\\a");
+    expect_path("\\Y\\a", "\\Y\\a");
     expect_path("\\Device\\NamedPipe\\lsass", "\\Device\\NamedPipe\\lsass");
 }
 
