@@ -11,7 +11,7 @@ OPTIMIZE ?= -O2 -g
 SANITIZE ?=
 CSTD     := -std=gnu11 -D_GNU_SOURCE -DGIMUX_VERSION='"$(VERSION)"'
 WARN     := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
-CFLAGS   += $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -fstack-protector-strong $(SANITIZE)
+CFLAGS   += $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -fno-semantic-interposition -fstack-protector-strong $(SANITIZE)
 CPPFLAGS += -I. -Iclient -I$(BUILD)/gen
 LDFLAGS  += $(SANITIZE)
 PYTHON   := /usr/bin/python3
