@@ -138,7 +138,7 @@ vmtest: static | vm-deps ## a real guest kernel under QEMU: vsock inside it, vir
 	GIMUX_BUILD=$(BUILD) tests/vm/run
 
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,text.c ntpath.c normalize.c segment.c) $(wildcard thinagent-sim/trace*.c) thinagent-sim/memory.c
+FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,text.c ntpath.c normalize.c frame_encode.c segment.c) $(wildcard thinagent-sim/trace*.c) thinagent-sim/memory.c
 FUZZ_FLAGS := -g -O1 $(CSTD) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
@@ -151,7 +151,7 @@ $(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tes
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c $(MUX_LIBS)
 # VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store_world.h).
 RECOVER_SRC := $(PROTO_SRC) $(wildcard mux/vm*.c mux/store*.c mux/route*.c mux/sink*.c) \
-	$(addprefix mux/,recover.c segment.c normalize.c ntpath.c text.c stats.c)
+	$(addprefix mux/,recover.c segment.c normalize.c frame_encode.c ntpath.c text.c stats.c)
 RECOVER_WRAP := normalized_new normalized_free
 $(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/unit/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)

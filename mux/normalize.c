@@ -94,14 +94,15 @@ normalized_class(const struct normalized *event)
 }
 
 const char *
-normalized_path(const struct normalized *event, size_t *len)
+normalized_key(const struct normalized *event)
 {
-    const char *path = event->detail.file.path;
+    const char *key = NULL;
 
-    if (event->cls != CLASS_FILE || event->event.detail_case != GIMUX__V1__EVENT__DETAIL_FILE || !*path)
-        return NULL;
-    *len = strlen(path);
-    return path;
+    if (event->event.detail_case == GIMUX__V1__EVENT__DETAIL_FILE)
+        key = event->detail.file.path;
+    else if (event->event.detail_case == GIMUX__V1__EVENT__DETAIL_POWER)
+        key = event->detail.power.vm_uuid;
+    return key && *key ? key : NULL;
 }
 
 /* ---- texts ---- */

