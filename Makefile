@@ -11,7 +11,7 @@ OPTIMIZE ?= -O2 -g
 SANITIZE ?=
 CSTD     := -std=gnu11 -D_GNU_SOURCE -DGIMUX_VERSION='"$(VERSION)"'
 WARN     := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
-CFLAGS   += $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -fstack-protector-strong $(SANITIZE)
+CFLAGS   += $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -fno-semantic-interposition -fstack-protector-strong $(SANITIZE)
 CPPFLAGS += -I. -Iclient -I$(BUILD)/gen
 LDFLAGS  += $(SANITIZE)
 PYTHON   := /usr/bin/python3
@@ -187,6 +187,15 @@ RACES_SECONDS ?= 10
 races: $(BUILD)/chaos/chaos $(BUILD)/chaos/powercut.so | test-deps ## data races between the threads, RACES_SECONDS (10) a scenario
 	@$(MAKE) --no-print-directory BUILD=$(RACES) SANITIZE=-fsanitize=thread OPTIMIZE="-O1 -g" all
 	@tests/races/run $(BUILD) $(RACES) $(RACES_SECONDS)
+# ---- what the event path costs ----
+MICROBENCH_SRC := $(wildcard tests/microbench/*.c)
+$(BUILD)/microbench: $(call objects,$(MICROBENCH_SRC)) $(addprefix $(BUILD)/,libmux.a libsim.a libproto.a)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(MUX_LIBS) $(SIM_LIBS)
+.PHONY: microbench instructions
+microbench: $(BUILD)/microbench | microbench-deps ## nanoseconds and instructions per event of each step; build/microbench.json
+	@GIMUX_BUILD=$(BUILD) tests/microbench/run --json $(BUILD)/microbench.json
+instructions: $(BUILD)/microbench | microbench-deps ## the instructions of the whole event path, against the committed figure
+	@GIMUX_BUILD=$(BUILD) tests/microbench/run --gate
 
 # ---- lint ----
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
@@ -241,13 +250,13 @@ deb: all | package-deps ## build/gimux_VERSION_ARCH.deb
 	packaging/mkdeb --tree $(BUILD)/deb --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)
 
 # ---- the rest ----
-.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps
-test-deps lint-deps fuzz-deps vm-deps package-deps:
+.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps microbench-deps
+test-deps lint-deps fuzz-deps vm-deps package-deps microbench-deps:
 	@packaging/deps $(patsubst %-deps,%,$@)
 demo-deps:
 	@packaging/deps demo
 deps: ## install every Debian package that any target needs
-	@packaging/deps build test lint fuzz vm package
+	@packaging/deps build test lint fuzz vm package microbench
 clean: ## remove build/
 	rm -rf $(BUILD)
 help: ## this list
