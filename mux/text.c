@@ -47,8 +47,7 @@ any(units_of_block bits)
     return (half[0] | half[1]) != 0;
 }
 
-/* Copies a block of UTF-16LE, if all of its units are from 0x01 to 0x7f. The subtraction makes 0xffff of 0.
- */
+/* Copies a block of UTF-16LE, if all of its units are from 0x01 to 0x7f. The subtraction makes 0xffff of 0. */
 static bool
 copy_units(const uint8_t *in, char *out)
 {
@@ -128,20 +127,21 @@ scalar_at(const uint8_t *in, size_t len, uint32_t *c, bool *lossy)
 size_t
 text_from_utf16le(const uint8_t *in, size_t len, char *out, bool *lossy)
 {
-    size_t at = copy_ascii_units(in, len, out);
-    char *end = out + at / 2;
+    size_t at = 0;
+    char *end = out;
+    uint32_t c;
 
-    while (len - at >= 2) {
-        uint32_t c;
+    for (;;) {
+        size_t ascii = copy_ascii_units(in + at, len - at, end);
 
-        at += scalar_at(in + at, len - at, &c, lossy);
-        end = put_scalar(end, c);
-        if (c < 0x80) { /* and so may be what follows */
-            size_t more = copy_ascii_units(in + at, len - at, end);
-
-            at += more;
-            end += more / 2;
-        }
+        at += ascii;
+        end += ascii / 2;
+        if (len - at < 2)
+            break;
+        do {
+            at += scalar_at(in + at, len - at, &c, lossy);
+            end = put_scalar(end, c);
+        } while (c >= 0x80 && len - at >= 2);
     }
     if (at < len) {
         end = put_scalar(end, REPLACEMENT);
@@ -199,26 +199,24 @@ sequence_size(const uint8_t *in, size_t len)
 size_t
 text_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy)
 {
-    size_t at = copy_ascii_bytes(in, len, out);
-    char *end = out + at;
+    size_t at = 0;
+    char *end = out;
 
     while (at < len) {
-        size_t size = sequence_size(in + at, len - at);
+        size_t size = copy_ascii_bytes(in + at, len - at, end);
 
-        if (size == 0) {
-            end = put_scalar(end, REPLACEMENT);
-            *lossy = true;
-            at++;
-            continue;
-        }
-        memcpy(end, in + at, size);
-        end += size;
         at += size;
-        if (size == 1) {
-            size_t more = copy_ascii_bytes(in + at, len - at, end);
-
-            at += more;
-            end += more;
+        end += size;
+        while (at < len && (in[at] == 0 || in[at] >= 0x80)) {
+            size = sequence_size(in + at, len - at);
+            if (size == 0) {
+                end = put_scalar(end, REPLACEMENT);
+                *lossy = true;
+                at++;
+            } else {
+                end = mempcpy(end, in + at, size);
+                at += size;
+            }
         }
     }
     *end = '\0';
