@@ -180,6 +180,30 @@ $(BUILD)/chaos/powercut.so: tests/chaos/powercut.c tests/chaos/journal.h
 chaos: $(addprefix $(BUILD)/,gimuxd chaos/chaos chaos/powercut.so) ## the contract under fire: ROUNDS= SECONDS= SEED= SCENARIO=
 	@GIMUX_BUILD=$(BUILD) $(BUILD)/chaos/chaos --gimuxd $(BUILD)/gimuxd --json $(CHAOS_JSON) $(CHAOS_OPTIONS)
 
+# Benchmark: the whole daemon beside brokers and beside the limit; what is not installed is left out.
+BENCH_OWN  := distil relay zmq_proxy
+BENCH_SRC  := $(filter-out $(BENCH_OWN:%=tests/bench/%.c),$(wildcard tests/bench/*.c)) tests/chaos/pki.c
+BENCH_JSON ?= $(BUILD)/bench.json
+BENCH_OPTIONS = --gimuxd $(BUILD)/gimuxd --programs $(BUILD)/bench --json $(BENCH_JSON) $(if $(filter quick,$(BENCH)),--quick) \
+	$(SCENARIO:%=--scenario %) $(SYSTEM:%=--system %)
+$(BUILD)/bench/bench: $(call objects,$(BENCH_SRC)) $(BUILD)/libproto.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
+$(BUILD)/bench/relay: $(call objects,tests/bench/relay.c)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^
+$(BUILD)/bench/zmq_proxy: $(call objects,tests/bench/zmq_proxy.c)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lzmq
+$(BUILD)/bench/distil: $(call objects,tests/bench/distil.c tests/bench/mix.c) $(BUILD)/libsim.a $(BUILD)/libproto.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(SIM_LIBS)
+BENCH_PROGRAMS := $(addprefix $(BUILD)/,gimuxd bench/bench bench/relay $(if $(wildcard /usr/include/zmq.h),bench/zmq_proxy))
+.PHONY: bench bench-programs bench-plot
+bench-programs: $(BENCH_PROGRAMS)
+bench: $(BENCH_PROGRAMS) ## what a delivery costs, beside brokers and the limit: BENCH=quick SCENARIO= SYSTEM=
+	@$(BUILD)/bench/bench $(BENCH_OPTIONS)
+
 # ---- lint ----
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
 H_FILES := $(wildcard */*.h tests/*/*.h)
@@ -233,8 +257,8 @@ deb: all | package-deps ## build/gimux_VERSION_ARCH.deb
 	packaging/mkdeb --tree $(BUILD)/deb --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)
 
 # ---- the rest ----
-.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps
-test-deps lint-deps fuzz-deps vm-deps package-deps:
+.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps bench-deps
+test-deps lint-deps fuzz-deps vm-deps package-deps bench-deps:
 	@packaging/deps $(patsubst %-deps,%,$@)
 demo-deps:
 	@packaging/deps demo
