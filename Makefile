@@ -203,6 +203,8 @@ BENCH_PROGRAMS := $(addprefix $(BUILD)/,gimuxd bench/bench bench/relay $(if $(wi
 bench-programs: $(BENCH_PROGRAMS)
 bench: $(BENCH_PROGRAMS) ## what a delivery costs, beside brokers and the limit: BENCH=quick SCENARIO= SYSTEM=
 	@$(BUILD)/bench/bench $(BENCH_OPTIONS)
+bench-plot: | plot-deps ## what make bench has measured, as build/bench/*.svg
+	@tests/bench/plot.py $(BENCH_JSON) $(BUILD)/bench
 
 # ---- lint ----
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
@@ -257,8 +259,8 @@ deb: all | package-deps ## build/gimux_VERSION_ARCH.deb
 	packaging/mkdeb --tree $(BUILD)/deb --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)
 
 # ---- the rest ----
-.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps bench-deps
-test-deps lint-deps fuzz-deps vm-deps package-deps bench-deps:
+.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps bench-deps plot-deps
+test-deps lint-deps fuzz-deps vm-deps package-deps bench-deps plot-deps:
 	@packaging/deps $(patsubst %-deps,%,$@)
 demo-deps:
 	@packaging/deps demo

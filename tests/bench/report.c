@@ -117,6 +117,7 @@ put_flow(const struct row *row)
     put_cell(row, DELIVERIES_PER_S, 1e6, 2, 7);
     put_cell(row, P50_US, 1, 0, 7);
     put_cell(row, P99_US, 1, 0, 8);
+    put_cell(row, P99_TO_LIMIT, 1, 2, 6);
     put_cell(row, RSS_MB, 1, 1, 7);
     if (row->lossless)
         printf("  yes");
@@ -156,8 +157,8 @@ report_table(const struct row *rows, unsigned count)
             printf("\n%s: %s", row->scenario->name, row->scenario->text);
         if (row->scenario != last && row->scenario->kind == SCENARIO_FLOW) {
             printf("; records of %.0f bytes\n", row->event_bytes);
-            printf("  %-15s  %8s %-16s  %6s %-16s  %7s  %7s  %8s  %7s  %s\n", "system", "CPU s/M", "(range)",
-                   "limit", "(range)", "M/s", "p50 us", "p99 us", "RSS MB", "lossless");
+            printf("  %-15s  %8s %-16s  %6s %-16s  %7s  %7s  %8s  %6s  %7s  %s\n", "system", "CPU s/M",
+                   "(range)", "limit", "(range)", "M/s", "p50 us", "p99 us", "limit", "RSS MB", "lossless");
         } else if (row->scenario != last) {
             printf("\n");
         }
