@@ -130,7 +130,7 @@ unit: | test-deps ## C tests of each module, under ASan and UBSan
 .PHONY: unit-run
 unit-run: $(UNIT)
 	@tests/unit/run $(UNIT)
-e2e: all static | test-deps ## the real programs over real sockets, driven by pytest
+e2e: all static $(addprefix $(BUILD)/bench/,bench relay) | test-deps ## the real programs over real sockets, driven by pytest
 	GIMUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -n 4 -p no:cacheprovider tests/e2e
 
 .PHONY: vmtest
