@@ -130,7 +130,7 @@ unit: | test-deps ## C tests of each module, under ASan and UBSan
 .PHONY: unit-run
 unit-run: $(UNIT)
 	@tests/unit/run $(UNIT)
-e2e: all static | test-deps ## the real programs over real sockets, driven by pytest
+e2e: all static $(addprefix $(BUILD)/bench/,bench relay) | test-deps ## the real programs over real sockets, driven by pytest
 	GIMUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -n 4 -p no:cacheprovider tests/e2e
 
 .PHONY: vmtest
@@ -187,6 +187,7 @@ RACES_SECONDS ?= 10
 races: $(BUILD)/chaos/chaos $(BUILD)/chaos/powercut.so | test-deps ## data races between the threads, RACES_SECONDS (10) a scenario
 	@$(MAKE) --no-print-directory BUILD=$(RACES) SANITIZE=-fsanitize=thread OPTIMIZE="-O1 -g" all
 	@tests/races/run $(BUILD) $(RACES) $(RACES_SECONDS)
+
 # ---- what the event path costs ----
 MICROBENCH_SRC := $(wildcard tests/microbench/*.c)
 $(BUILD)/microbench: $(call objects,$(MICROBENCH_SRC)) $(addprefix $(BUILD)/,libmux.a libsim.a libproto.a)
@@ -196,6 +197,32 @@ microbench: $(BUILD)/microbench | microbench-deps ## nanoseconds and instruction
 	@GIMUX_BUILD=$(BUILD) tests/microbench/run --json $(BUILD)/microbench.json
 instructions: $(BUILD)/microbench | microbench-deps ## the instructions of the whole event path, against the committed figure
 	@GIMUX_BUILD=$(BUILD) tests/microbench/run --gate
+
+# Benchmark: the whole daemon beside brokers and beside the limit; what is not installed is left out.
+BENCH_OWN  := distil relay zmq_proxy
+BENCH_SRC  := $(filter-out $(BENCH_OWN:%=tests/bench/%.c),$(wildcard tests/bench/*.c)) tests/chaos/pki.c
+BENCH_JSON ?= $(BUILD)/bench.json
+BENCH_OPTIONS = --gimuxd $(BUILD)/gimuxd --programs $(BUILD)/bench --json $(BENCH_JSON) $(if $(filter quick,$(BENCH)),--quick) \
+	$(SCENARIO:%=--scenario %) $(SYSTEM:%=--system %)
+$(BUILD)/bench/bench: $(call objects,$(BENCH_SRC)) $(BUILD)/libproto.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
+$(BUILD)/bench/relay: $(call objects,tests/bench/relay.c)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^
+$(BUILD)/bench/zmq_proxy: $(call objects,tests/bench/zmq_proxy.c)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lzmq
+$(BUILD)/bench/distil: $(call objects,tests/bench/distil.c tests/bench/mix.c) $(BUILD)/libsim.a $(BUILD)/libproto.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(SIM_LIBS)
+BENCH_PROGRAMS := $(addprefix $(BUILD)/,gimuxd bench/bench bench/relay $(if $(wildcard /usr/include/zmq.h),bench/zmq_proxy))
+.PHONY: bench bench-programs bench-plot
+bench-programs: $(BENCH_PROGRAMS)
+bench: $(BENCH_PROGRAMS) ## what a delivery costs, beside brokers and the limit: BENCH=quick SCENARIO= SYSTEM=
+	@$(BUILD)/bench/bench $(BENCH_OPTIONS)
+bench-plot: | plot-deps ## what make bench has measured, as build/bench/*.svg
+	@tests/bench/plot.py $(BENCH_JSON) $(BUILD)/bench
 
 # ---- lint ----
 C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
@@ -250,8 +277,8 @@ deb: all | package-deps ## build/gimux_VERSION_ARCH.deb
 	packaging/mkdeb --tree $(BUILD)/deb --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)
 
 # ---- the rest ----
-.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps microbench-deps
-test-deps lint-deps fuzz-deps vm-deps package-deps microbench-deps:
+.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps microbench-deps bench-deps plot-deps
+test-deps lint-deps fuzz-deps vm-deps package-deps microbench-deps bench-deps plot-deps:
 	@packaging/deps $(patsubst %-deps,%,$@)
 demo-deps:
 	@packaging/deps demo
