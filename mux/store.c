@@ -26,6 +26,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,6 +267,29 @@ open_dir(struct store *store, const char *path, char *why, size_t size)
         snprintf(why, size, "storage: %s: another gimuxd uses it", path);
     else
         return true;
+    return false;
+}
+
+bool
+store_check_dir(const char *path, char *why)
+{
+    char copy[CONF_PATH_MAX];
+    struct stat info;
+
+    why[0] = '\0';
+    if (stat(path, &info) == 0) {
+        if (S_ISDIR(info.st_mode) && faccessat(AT_FDCWD, path, R_OK | W_OK | X_OK, AT_EACCESS) == 0)
+            return true;
+        snprintf(why, STORE_WHY_MAX, "storage: %s: expected a directory that may be written: %s", path,
+                 strerror(S_ISDIR(info.st_mode) ? errno : ENOTDIR));
+        return false;
+    }
+    snprintf(copy, sizeof(copy), "%s", path);
+    if (errno == ENOENT && faccessat(AT_FDCWD, dirname(copy), W_OK | X_OK, AT_EACCESS) == 0) {
+        snprintf(why, STORE_WHY_MAX, "storage: %s does not exist: it is made at start", path);
+        return true;
+    }
+    snprintf(why, STORE_WHY_MAX, "storage: cannot make the directory %s: %s", path, strerror(errno));
     return false;
 }
 
