@@ -65,7 +65,7 @@ route_init(struct route *route, struct loop *loop, const struct conf *conf, cons
     route->event = normalized_new();
     route->task = (struct loop_task){ .fn = end_of_turn, .arg = route };
     LIST_INIT(&route->paused);
-    LIST_INIT(&route->dirty);
+    TAILQ_INIT(&route->dirty);
     if (getrandom(route->own_boot, sizeof(route->own_boot), 0) != sizeof(route->own_boot))
         abort();
     set_limits(route);
@@ -91,7 +91,7 @@ route_mark(void *arg, struct vm *vm)
 
     if (!vm->dirty) {
         vm->dirty = true;
-        LIST_INSERT_HEAD(&route->dirty, vm, in_dirty);
+        TAILQ_INSERT_TAIL(&route->dirty, vm, in_dirty);
     }
     loop_defer(route->loop, &route->task);
 }
@@ -109,8 +109,8 @@ tell_accepted(struct route *route)
     struct vm *vm;
     struct stream *stream;
 
-    while ((vm = LIST_FIRST(&route->dirty))) {
-        LIST_REMOVE(vm, in_dirty);
+    while ((vm = TAILQ_FIRST(&route->dirty))) {
+        TAILQ_REMOVE(&route->dirty, vm, in_dirty);
         vm->dirty = false;
         if (route->store)
             store_touch(route->store, vm);
@@ -144,10 +144,32 @@ feed_sinks(struct route *route)
 }
 
 static void
+offer(struct route *route, struct vm *vm)
+{
+    vm->grown = false;
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+        struct sink *sink = route->sinks[slot];
+
+        if (!sink)
+            continue;
+        if (!sink->up || !sink_wants_vm(sink, vm))
+            sink_pass(sink, vm);
+        if (!sink->up)
+            continue;
+        sink_activate(sink, vm);
+        sink->awake = true;
+    }
+}
+
+static void
 end_of_turn(void *arg)
 {
     struct route *route = arg;
+    struct vm *vm;
 
+    TAILQ_FOREACH (vm, &route->dirty, in_dirty)
+        if (vm->grown)
+            offer(route, vm);
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
 
@@ -173,19 +195,7 @@ after_append(struct route *route, struct vm *vm)
 {
     if (route_is_full(route, vm))
         route_pause_vm(route, vm);
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
-        struct sink *sink = route->sinks[slot];
-
-        if (!sink)
-            continue;
-        if (!sink->up || !sink_wants_vm(sink, vm))
-            sink_pass(sink, vm);
-        if (!sink->up)
-            continue;
-        sink_activate(sink, vm);
-        if (!sink->awake)
-            route_wake(route, sink);
-    }
+    vm->grown = true;
     route_mark(route, vm);
 }
 
@@ -743,6 +753,12 @@ route_set_conf(struct route *route, const struct conf *conf)
     set_windows(route);
     tell_interest(route);
     loop_defer(route->loop, &route->task);
+}
+
+void
+route_trim(struct route *route)
+{
+    vmlog_pool_trim(&route->pool);
 }
 
 const char *

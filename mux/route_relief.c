@@ -244,7 +244,7 @@ route_relieve(struct route *route)
 
     LIST_FOREACH (vm, &route->paused, in_paused)
         relieve(route, vm);
-    LIST_FOREACH (vm, &route->dirty, in_dirty)
+    TAILQ_FOREACH (vm, &route->dirty, in_dirty)
         relieve(route, vm);
     relieve_longest(route);
 }

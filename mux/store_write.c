@@ -248,7 +248,7 @@ positions_moved(const struct store_vm *of)
 
     LIST_FOREACH (stream, &of->vm->streams, of_vm)
         for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-            if (log->cursors[sink].joined &&
+            if (vmlog_has_joined(log, sink) &&
                 stream->log.sinks[sink].recorded != stream->log.sinks[sink].settled &&
                 stream->log.sinks[sink].recorded !=
                     position_of(log, log->recorded, &stream->log, sink).settled)
@@ -271,8 +271,9 @@ put_positions(struct writer *writer, uint64_t number)
 
         for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
             struct vmlog_progress *progress = &stream->log.sinks[sink];
-            const char *solution =
-                vm->log.cursors[sink].joined ? writer->store->ops.solution(writer->store->arg, sink) : NULL;
+            const char *solution = vmlog_has_joined(&vm->log, sink)
+                                       ? writer->store->ops.solution(writer->store->arg, sink)
+                                       : NULL;
             struct vmlog_saved saved;
 
             if (!solution || (!writer->of->all_positions && progress->recorded == progress->settled))

@@ -47,7 +47,8 @@ any(units_of_block bits)
     return (half[0] | half[1]) != 0;
 }
 
-/* Copies a block of UTF-16LE, if all of its units are from 0x01 to 0x7f. The subtraction makes 0xffff of 0. */
+/* Copies a block of UTF-16LE, if all of its units are from 0x01 to 0x7f. The subtraction makes 0xffff of 0.
+ */
 static bool
 copy_units(const uint8_t *in, char *out)
 {

@@ -69,7 +69,6 @@ struct vmlog_position {
 enum vmlog_durability { VMLOG_DELIVERED, VMLOG_RECORDED };
 
 struct vmlog_cursor {
-    bool joined;
     enum vmlog_durability durability;
     struct vmlog_position ack;     /* up to here all is settled */
     struct vmlog_position sent;    /* up to here all is sent on this connection, filtered, or done */
@@ -85,9 +84,9 @@ struct vmlog_cursor {
 };
 
 /* A backed log that cannot be written, because the disk or a bound is full, or fails: what all sinks have
- * settled is accepted nonetheless, and what a sink gave up when its SVM has acknowledged the gap: nobody else
- * would know of it after a restart. One whose file failed to be synced has no files until it was empty: there,
- * what is given up waits for nobody. */
+ * settled is accepted nonetheless. What a sink gave up, and what was sent to it, must be acknowledged first:
+ * after a restart nobody else would know of it. One whose file failed to be synced has no files until it was empty:
+ * there, what is given up waits for nobody. */
 enum vmlog_stall { VMLOG_WRITTEN, VMLOG_STALLED, VMLOG_BROKEN };
 
 struct vmlog {
@@ -96,6 +95,7 @@ struct vmlog {
     struct vmlog_chunk *last;
     size_t bytes;                 /* of chunks */
     uint64_t next_number;         /* entries ever appended */
+    uint16_t joined;              /* bit per sink */
     bool backed;                  /* written to files: nothing is accepted that is not recorded */
     enum vmlog_stall stall;       /* why it is not written at the time */
     uint64_t recorded;            /* up to here all is in a file, or settled for all and that is in a file */
@@ -105,6 +105,25 @@ struct vmlog {
 };
 
 void vmlog_init(struct vmlog *log, struct vmlog_pool *pool);
+
+static inline bool
+vmlog_has_joined(const struct vmlog *log, unsigned sink)
+{
+    return log->joined >> sink & 1;
+}
+
+/* The first sink from `sink` on that has joined, or VMLOG_SINKS. */
+static inline unsigned
+vmlog_next_joined(const struct vmlog *log, unsigned sink)
+{
+    unsigned left = (unsigned)log->joined >> sink;
+
+    return left ? sink + (unsigned)__builtin_ctz(left) : VMLOG_SINKS;
+}
+
+#define VMLOG_EACH_JOINED(log, sink)                                                                         \
+    for (unsigned sink = vmlog_next_joined((log), 0); (sink) < VMLOG_SINKS;                                  \
+         (sink) = vmlog_next_joined((log), (sink) + 1))
 
 /* Gives every chunk back to the pool. Streams must not be used with the log any more. */
 void vmlog_fini(struct vmlog *log);

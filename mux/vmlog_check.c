@@ -66,6 +66,6 @@ vmlog_check(const struct vmlog *log)
     assert(log->accept.number <= log->next_number);
     check_position(log, &log->accept);
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (log->cursors[sink].joined)
+        if (vmlog_has_joined(log, sink))
             check_cursor(log, sink);
 }
