@@ -60,11 +60,12 @@ $(PB).o $(HANDOVER_PB).o: %.o: %.c
 	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(OPTIMIZE) $(CSTD) -fPIC $(SANITIZE) -c -o $@ $<
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
-# Archives: the wire, the daemon without its main, the driver simulator without its main.
+# Archives: the wire, the daemon without its main, the driver simulator without its main; what chaos judges by.
 $(BUILD)/libproto.a: $(call objects,$(PROTO_SRC)) $(PB).o
 $(BUILD)/libmux.a: $(call objects,$(filter-out mux/main.c,$(MUX_SRC))) $(HANDOVER_PB).o
 $(BUILD)/libsim.a: $(call objects,$(filter-out thinagent-sim/main.c,$(SIM_SRC)))
-$(BUILD)/libproto.a $(BUILD)/libmux.a $(BUILD)/libsim.a:
+$(BUILD)/libledger.a: $(call objects,tests/chaos/ledger.c tests/chaos/tally.c)
+$(BUILD)/libproto.a $(BUILD)/libmux.a $(BUILD)/libsim.a $(BUILD)/libledger.a:
 	@rm -f $@
 	$(call say,AR,$@)ar rcs $@ $^
 
@@ -115,7 +116,7 @@ static: $(addprefix $(BUILD)/,gimuxd-static thinagent-sim-static svm-tail-static
 
 # ---- tests ----
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
-TEST_LIBS := $(addprefix $(BUILD)/,libmux.a libsim.a libgimux_client.a libproto.a)
+TEST_LIBS := $(addprefix $(BUILD)/,libledger.a libmux.a libsim.a libgimux_client.a libproto.a)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(MUX_LIBS) $(SIM_LIBS)

@@ -24,6 +24,7 @@
 #include "tests/chaos/journal.h"
 
 #define FDS_MAX    65536
+#define BLOCK      4096       /* bytes: a file's last one is its own when the disk is full */
 #define IS_DIR     UINT64_MAX /* in inodes: a descriptor of the directory itself */
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
@@ -121,6 +122,19 @@ size_of(int fd)
     return fstat(fd, &stat) == 0 ? (uint64_t)stat.st_size : 0;
 }
 
+/* For how many of `length` bytes at `offset` there is room. */
+static uint64_t
+room_for(int fd, uint64_t offset, uint64_t length)
+{
+    uint64_t inode = inode_of(fd);
+    uint64_t end;
+
+    if (inode == 0 || inode == IS_DIR || !is_set(full_flag))
+        return length;
+    end = (size_of(fd) + BLOCK - 1) / BLOCK * BLOCK;
+    return offset >= end ? 0 : offset + length > end ? end - offset : length;
+}
+
 /* Before `length` bytes are written at `offset`. Returns false, with errno, if there is no room. */
 static bool
 before_write(int fd, uint64_t offset, uint64_t length)
@@ -133,7 +147,7 @@ before_write(int fd, uint64_t offset, uint64_t length)
     entry.offset = offset;
     entry.length = length;
     entry.old_size = size_of(fd);
-    if (offset + length > entry.old_size && is_set(full_flag)) {
+    if (length > 0 && room_for(fd, offset, length) < length) {
         errno = ENOSPC;
         return false;
     }
@@ -144,6 +158,17 @@ before_write(int fd, uint64_t offset, uint64_t length)
     if (reader >= 0)
         close(reader);
     return true;
+}
+
+/* The same, but as much is written as there is room for. */
+static bool
+before_pwrite(int fd, uint64_t offset, size_t *len)
+{
+    uint64_t room = room_for(fd, offset, *len);
+
+    if (room > 0)
+        *len = (size_t)room;
+    return before_write(fd, offset, *len);
 }
 
 static bool
@@ -377,13 +402,13 @@ writev(int fd, const struct iovec *pieces, int count)
 ssize_t
 pwrite(int fd, const void *buf, size_t len, off_t offset)
 {
-    return before_write(fd, (uint64_t)offset, len) ? REAL(pwrite)(fd, buf, len, offset) : -1;
+    return before_pwrite(fd, (uint64_t)offset, &len) ? REAL(pwrite)(fd, buf, len, offset) : -1;
 }
 
 ssize_t
 pwrite64(int fd, const void *buf, size_t len, off64_t offset)
 {
-    return before_write(fd, (uint64_t)offset, len) ? REAL(pwrite64)(fd, buf, len, offset) : -1;
+    return before_pwrite(fd, (uint64_t)offset, &len) ? REAL(pwrite64)(fd, buf, len, offset) : -1;
 }
 
 ssize_t
