@@ -289,5 +289,5 @@ clean: ## remove build/
 	rm -rf $(BUILD)
 help: ## this list
 	@echo "gimux $(VERSION). Everything is built under build/. Targets:"
-	@sed -n 's/^\([a-z0-9_]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9_-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo "Variables: BUILD PREFIX DESTDIR OPTIMIZE SANITIZE FUZZ_SECONDS SOAK_SECONDS SOAK_AWAY SOAK_DURABLE V=1"

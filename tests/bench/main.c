@@ -343,8 +343,10 @@ main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     plan(&bench);
     do_all(&bench);
-    if (run_interrupted)
+    if (run_interrupted) {
+        fprintf(stderr, "bench: interrupted\n");
         return 1;
+    }
     report_table(bench.rows, bench.count);
     printf("\n%u repetitions of %.1f s, medians; %.0f s in all\n", bench.options.repetitions,
            bench.options.seconds, (double)(wire_clock() - began) / 1e9);

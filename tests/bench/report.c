@@ -158,7 +158,7 @@ report_table(const struct row *rows, unsigned count)
         if (row->scenario != last && row->scenario->kind == SCENARIO_FLOW) {
             printf("; records of %.0f bytes\n", row->event_bytes);
             printf("  %-15s  %8s %-16s  %6s %-16s  %7s  %7s  %8s  %6s  %7s  %s\n", "system", "CPU s/M",
-                   "(range)", "limit", "(range)", "M/s", "p50 us", "p99 us", "limit", "RSS MB", "lossless");
+                   "(range)", "ratio", "(range)", "M/s", "p50 us", "p99 us", "ratio", "RSS MB", "lossless");
         } else if (row->scenario != last) {
             printf("\n");
         }

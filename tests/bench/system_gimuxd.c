@@ -261,10 +261,11 @@ join_receiver(struct run *run, struct receiver *receiver)
 {
     uint32_t room = run->conf->producers * 4 + 1024;
     struct streams *streams = calloc(1, sizeof(*streams) + (size_t)room * 56 + 64);
-    uint8_t *at = (uint8_t *)(streams + 1);
+    uint8_t *at;
 
     if (!streams)
         abort();
+    at = (uint8_t *)(streams + 1);
     streams->count = room;
     streams->last = (uint64_t *)at;
     streams->acked = streams->last + room;
