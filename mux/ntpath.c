@@ -199,13 +199,16 @@ is_default_stream(const char *name, const char *type)
 char *
 ntpath_cut_stream(char *path)
 {
-    char *last = strrchr(path, '\\');
-    char *colon;
+    char *rest = starts_with_drive(path) ? path + 2 : path;
+    char *colon = strchr(rest, ':');
+    char *last;
     char *type;
 
-    if (!last)
-        last = starts_with_drive(path) ? path + 2 : path;
-    colon = strchr(last, ':');
+    if (!colon)
+        return NULL; /* nearly always */
+    last = strrchr(rest, '\\');
+    if (last)
+        colon = strchr(last, ':');
     if (!colon || colon[strspn(colon, ":")] == '\0')
         return NULL;
     type = strchr(colon + 1, ':');
