@@ -42,8 +42,12 @@ has_prefix(const char *path, size_t len, const char *prefix)
 
     if (prefix_len > len)
         return false;
-    return path[0] == '/' ? memcmp(path, prefix, prefix_len) == 0
-                          : strncasecmp(path, prefix, prefix_len) == 0;
+    if (path[0] == '/')
+        return memcmp(path, prefix, prefix_len) == 0;
+    /* Most begin alike; where the prefix ends, most differ by more than the case of a letter. */
+    if (prefix_len > 0 && ((path[prefix_len - 1] ^ prefix[prefix_len - 1]) & ~0x20) != 0)
+        return false;
+    return strncasecmp(path, prefix, prefix_len) == 0;
 }
 
 static bool
