@@ -29,7 +29,7 @@ put_scalar(char *out, uint32_t c)
     return out;
 }
 
-/* ---- runs of ASCII, many at a time ---- */
+/* ---- ASCII, many at a time: most texts are nothing else ---- */
 
 /* Vectors of GCC and clang, whatever the processor. */
 typedef uint16_t units_of_block __attribute__((vector_size(16)));
@@ -38,7 +38,7 @@ typedef uint8_t bytes_of_units __attribute__((vector_size(8)));
 
 #define BLOCK sizeof(units_of_block) /* bytes of input */
 
-static bool
+static inline bool
 any(units_of_block bits)
 {
     uint64_t half[2];
@@ -47,9 +47,9 @@ any(units_of_block bits)
     return (half[0] | half[1]) != 0;
 }
 
-/* Copies a block of UTF-16LE, if all of its units are from 0x01 to 0x7f. The subtraction makes 0xffff of 0.
- */
-static bool
+/* Copies a block of UTF-16LE; that was right if the result is 0, else not all of its units are from 0x01 to
+ * 0x7f. The subtraction makes 0xffff of 0. */
+static inline units_of_block
 copy_units(const uint8_t *in, char *out)
 {
     units_of_block units;
@@ -58,24 +58,20 @@ copy_units(const uint8_t *in, char *out)
     memcpy(&units, in, sizeof(units));
     if (BYTE_ORDER == BIG_ENDIAN)
         units = units << 8 | units >> 8;
-    if (any((units | (units - 1)) & 0xff80))
-        return false;
     bytes = __builtin_convertvector(units, bytes_of_units);
     memcpy(out, &bytes, sizeof(bytes));
-    return true;
+    return (units | (units - 1)) & 0xff80;
 }
 
-/* Copies a block of bytes, if all of them are from 0x01 to 0x7f. */
-static bool
+/* The same for a block of bytes. */
+static inline units_of_block
 copy_bytes(const uint8_t *in, char *out)
 {
     bytes_of_block bytes;
 
     memcpy(&bytes, in, sizeof(bytes));
-    if (any((units_of_block)((bytes | (bytes - 1)) & 0x80)))
-        return false;
     memcpy(out, &bytes, sizeof(bytes));
-    return true;
+    return (units_of_block)((bytes | (bytes - 1)) & 0x80);
 }
 
 /* ---- UTF-16LE ---- */
@@ -84,25 +80,6 @@ static uint32_t
 unit_at(const uint8_t *in)
 {
     return (uint32_t)in[0] | (uint32_t)in[1] << 8;
-}
-
-/* Copies the units from 0x01 to 0x7f that come first, as most texts are nothing else; returns how many bytes
- * of input that were. */
-static size_t
-copy_ascii_units(const uint8_t *in, size_t len, char *out)
-{
-    size_t at = 0;
-
-    len &= ~(size_t)1;
-    while (len - at >= BLOCK && copy_units(in + at, out + at / 2))
-        at += BLOCK;
-    if (at < len && len - at < BLOCK && len >= BLOCK && copy_units(in + len - BLOCK, out + (len - BLOCK) / 2))
-        return len; /* the last block has some units of the one before it once more */
-    while (at < len && unit_at(in + at) - 1 < 0x7f) {
-        out[at / 2] = (char)in[at];
-        at += 2;
-    }
-    return at;
 }
 
 /* Sets *c to the scalar value that in[0..len), at least a unit, begins with, and returns its bytes. */
@@ -125,24 +102,24 @@ scalar_at(const uint8_t *in, size_t len, uint32_t *c, bool *lossy)
     return 2;
 }
 
-size_t
-text_from_utf16le(const uint8_t *in, size_t len, char *out, bool *lossy)
+/* A text that is not ASCII alone: where a block cannot be copied, as many letters are looked at one by one.
+ */
+static __attribute__((noinline)) size_t
+mixed_from_utf16le(const uint8_t *in, size_t len, char *out, bool *lossy)
 {
     size_t at = 0;
     char *end = out;
     uint32_t c;
 
-    for (;;) {
-        size_t ascii = copy_ascii_units(in + at, len - at, end);
-
-        at += ascii;
-        end += ascii / 2;
-        if (len - at < 2)
-            break;
-        do {
+    while (len - at >= 2) {
+        while (len - at >= BLOCK && !any(copy_units(in + at, end))) {
+            at += BLOCK;
+            end += BLOCK / 2;
+        }
+        for (size_t i = 0; i < BLOCK / 2 && len - at >= 2; i++) {
             at += scalar_at(in + at, len - at, &c, lossy);
             end = put_scalar(end, c);
-        } while (c >= 0x80 && len - at >= 2);
+        }
     }
     if (at < len) {
         end = put_scalar(end, REPLACEMENT);
@@ -152,22 +129,38 @@ text_from_utf16le(const uint8_t *in, size_t len, char *out, bool *lossy)
     return (size_t)(end - out);
 }
 
-/* ---- UTF-8 ---- */
-
-/* Copies the bytes from 0x01 to 0x7f that the text begins with; returns how many. */
-static size_t
-copy_ascii_bytes(const uint8_t *in, size_t len, char *out)
+/* Whether the text, shorter than a block, was copied because all of it is from 0x01 to 0x7f. */
+static inline bool
+copy_few_units(const uint8_t *in, size_t len, char *out)
 {
     size_t at = 0;
 
-    while (len - at >= BLOCK && copy_bytes(in + at, out + at))
-        at += BLOCK;
-    if (at < len && len - at < BLOCK && len >= BLOCK && copy_bytes(in + len - BLOCK, out + len - BLOCK))
-        return len; /* as above */
-    for (; at < len && in[at] >= 0x01 && in[at] <= 0x7f; at++)
-        out[at] = (char)in[at];
-    return at;
+    for (; len - at >= 2 && unit_at(in + at) - 1 < 0x7f; at += 2)
+        out[at / 2] = (char)in[at];
+    return at == len;
 }
+
+/* Whether the text, at least a block, was. Its last block may have units of the one before it once more. */
+static inline bool
+copy_many_units(const uint8_t *in, size_t len, char *out)
+{
+    units_of_block bad = copy_units(in + len - BLOCK, out + (len - BLOCK) / 2);
+
+    for (size_t at = 0; at < len - BLOCK; at += BLOCK)
+        bad |= copy_units(in + at, out + at / 2);
+    return !any(bad);
+}
+
+size_t
+text_from_utf16le(const uint8_t *in, size_t len, char *out, bool *lossy)
+{
+    if (len % 2 != 0 || !(len < BLOCK ? copy_few_units(in, len, out) : copy_many_units(in, len, out)))
+        return mixed_from_utf16le(in, len, out, lossy);
+    out[len / 2] = '\0';
+    return len / 2;
+}
+
+/* ---- UTF-8 ---- */
 
 /* Bytes of the well-formed sequence at the start of in[0..len), or 0 (The Unicode Standard, table 3-7). The
  * lead byte bounds the second byte, which keeps out overlong forms, surrogates and what is over 0x10FFFF. */
@@ -197,19 +190,20 @@ sequence_size(const uint8_t *in, size_t len)
     return size;
 }
 
-size_t
-text_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy)
+static __attribute__((noinline)) size_t
+mixed_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy)
 {
     size_t at = 0;
     char *end = out;
 
     while (at < len) {
-        size_t size = copy_ascii_bytes(in + at, len - at, end);
+        while (len - at >= BLOCK && !any(copy_bytes(in + at, end))) {
+            at += BLOCK;
+            end += BLOCK;
+        }
+        for (size_t i = 0; i < BLOCK && at < len; i++) {
+            size_t size = sequence_size(in + at, len - at);
 
-        at += size;
-        end += size;
-        while (at < len && (in[at] == 0 || in[at] >= 0x80)) {
-            size = sequence_size(in + at, len - at);
             if (size == 0) {
                 end = put_scalar(end, REPLACEMENT);
                 *lossy = true;
@@ -222,4 +216,34 @@ text_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy)
     }
     *end = '\0';
     return (size_t)(end - out);
+}
+
+/* As for UTF-16LE. */
+static inline bool
+copy_few_bytes(const uint8_t *in, size_t len, char *out)
+{
+    size_t at = 0;
+
+    for (; at < len && in[at] >= 0x01 && in[at] <= 0x7f; at++)
+        out[at] = (char)in[at];
+    return at == len;
+}
+
+static inline bool
+copy_many_bytes(const uint8_t *in, size_t len, char *out)
+{
+    units_of_block bad = copy_bytes(in + len - BLOCK, out + len - BLOCK);
+
+    for (size_t at = 0; at < len - BLOCK; at += BLOCK)
+        bad |= copy_bytes(in + at, out + at);
+    return !any(bad);
+}
+
+size_t
+text_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy)
+{
+    if (!(len < BLOCK ? copy_few_bytes(in, len, out) : copy_many_bytes(in, len, out)))
+        return mixed_from_utf8(in, len, out, lossy);
+    out[len] = '\0';
+    return len;
 }

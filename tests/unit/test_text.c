@@ -1,4 +1,5 @@
 /* Texts: UTF-16LE and UTF-8 of guests, well-formed and not, as valid UTF-8. */
+#include <iconv.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -197,6 +198,50 @@ test_utf8_is_the_same_at_every_place(void **state)
     }
 }
 
+/* Letters of all kinds in any order, as glibc's iconv converts them. */
+static void
+test_well_formed_texts_become_what_iconv_makes_of_them(void **state)
+{
+    static const char16_t letters[][2] = {
+        { 'a' },    { 'Z' },    { '\\' },           { 0x7f },           { 0x80 },
+        { 0xe4 },   { 0x7ff },  { 0x800 },          { 0x4e2d },         { 0xd7ff },
+        { 0xe000 }, { 0xfffd }, { 0xd800, 0xdc00 }, { 0xd83d, 0xde00 }, { 0xdbff, 0xdfff }
+    };
+    iconv_t converter = iconv_open("UTF-8", "UTF-16LE");
+    uint32_t random = 1;
+
+    (void)state;
+    assert_ptr_not_equal(converter, (iconv_t)-1);
+    for (int text = 0; text < 20000; text++) {
+        uint8_t units[80 * 4];
+        char expected[400] = "";
+        uint8_t *end = units;
+        char *in = (char *)units;
+        char *out = expected;
+        size_t count = (random >> 20) % 80;
+        size_t in_len;
+        size_t out_len = sizeof(expected) - 1;
+
+        for (size_t i = 0; i < count; i++) {
+            random = random * 1664525 + 1013904223; /* Numerical Recipes */
+            size_t which = text % 4 == 0         ? 4 + (random >> 16) % 11
+                           : (random >> 28) == 0 ? (random >> 16) % 15
+                                                 : 0;
+            size_t size = letters[which][1] ? 4 : 2;
+
+            for (size_t k = 0; k < size; k++) /* little-endian */
+                *end++ = (uint8_t)(letters[which][k / 2] >> 8 * (k % 2));
+        }
+        in_len = (size_t)(end - units);
+        random = random * 1664525 + 1013904223;
+        assert_int_equal(iconv(converter, &in, &in_len, &out, &out_len), 0);
+        expect_utf16((struct gr_text){ units, (uint32_t)(end - units) }, expected, false);
+        expect_utf8((struct gr_text){ (const uint8_t *)expected, (uint32_t)strlen(expected) }, expected,
+                    false);
+    }
+    iconv_close(converter);
+}
+
 int
 main(void)
 {
@@ -207,6 +252,7 @@ main(void)
         cmocka_unit_test(test_utf8_is_kept),
         cmocka_unit_test(test_utf8_that_is_malformed_is_replaced_byte_by_byte),
         cmocka_unit_test(test_utf8_is_the_same_at_every_place),
+        cmocka_unit_test(test_well_formed_texts_become_what_iconv_makes_of_them),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
