@@ -192,7 +192,7 @@ races: $(BUILD)/chaos/chaos $(BUILD)/chaos/powercut.so | test-deps ## data races
 # ---- what the event path costs ----
 MICROBENCH_SRC := $(wildcard tests/microbench/*.c)
 $(BUILD)/microbench: $(call objects,$(MICROBENCH_SRC)) $(addprefix $(BUILD)/,libmux.a libsim.a libproto.a)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(MUX_LIBS) $(SIM_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -Wl,--wrap=loop_now -o $@ $^ $(MUX_LIBS) $(SIM_LIBS)
 .PHONY: microbench instructions
 microbench: $(BUILD)/microbench | microbench-deps ## nanoseconds and instructions per event of each step; build/microbench.json
 	@GIMUX_BUILD=$(BUILD) tests/microbench/run --json $(BUILD)/microbench.json
