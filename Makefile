@@ -11,7 +11,7 @@ OPTIMIZE ?= -O2 -g
 SANITIZE ?=
 CSTD     := -std=gnu11 -D_GNU_SOURCE -DGIMUX_VERSION='"$(VERSION)"'
 WARN     := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
-CFLAGS   += $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -fstack-protector-strong $(SANITIZE)
+CFLAGS   += $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -fno-semantic-interposition -fstack-protector-strong $(SANITIZE)
 CPPFLAGS += -I. -Iclient -I$(BUILD)/gen
 LDFLAGS  += $(SANITIZE)
 PYTHON   := /usr/bin/python3
@@ -138,7 +138,7 @@ vmtest: static | vm-deps ## a real guest kernel under QEMU: vsock inside it, vir
 	GIMUX_BUILD=$(BUILD) tests/vm/run
 
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,text.c ntpath.c normalize.c segment.c) $(wildcard thinagent-sim/trace*.c) thinagent-sim/memory.c
+FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,text.c ntpath.c normalize.c frame_encode.c segment.c) $(wildcard thinagent-sim/trace*.c) thinagent-sim/memory.c
 FUZZ_FLAGS := -g -O1 $(CSTD) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
@@ -151,7 +151,7 @@ $(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tes
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c $(MUX_LIBS)
 # VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store_world.h).
 RECOVER_SRC := $(PROTO_SRC) $(wildcard mux/vm*.c mux/store*.c mux/route*.c mux/sink*.c) \
-	$(addprefix mux/,recover.c segment.c normalize.c ntpath.c text.c stats.c)
+	$(addprefix mux/,recover.c segment.c normalize.c frame_encode.c ntpath.c text.c stats.c)
 RECOVER_WRAP := normalized_new normalized_free
 $(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/unit/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
@@ -179,6 +179,24 @@ $(BUILD)/chaos/powercut.so: tests/chaos/powercut.c tests/chaos/journal.h
 .PHONY: chaos
 chaos: $(addprefix $(BUILD)/,gimuxd chaos/chaos chaos/powercut.so) ## the contract under fire: ROUNDS= SECONDS= SEED= SCENARIO=
 	@GIMUX_BUILD=$(BUILD) $(BUILD)/chaos/chaos --gimuxd $(BUILD)/gimuxd --json $(CHAOS_JSON) $(CHAOS_OPTIONS)
+
+# The same daemon under ThreadSanitizer: what the loop and the disk thread share.
+RACES := $(BUILD)/races
+RACES_SECONDS ?= 10
+.PHONY: races
+races: $(BUILD)/chaos/chaos $(BUILD)/chaos/powercut.so | test-deps ## data races between the threads, RACES_SECONDS (10) a scenario
+	@$(MAKE) --no-print-directory BUILD=$(RACES) SANITIZE=-fsanitize=thread OPTIMIZE="-O1 -g" all
+	@tests/races/run $(BUILD) $(RACES) $(RACES_SECONDS)
+
+# ---- what the event path costs ----
+MICROBENCH_SRC := $(wildcard tests/microbench/*.c)
+$(BUILD)/microbench: $(call objects,$(MICROBENCH_SRC)) $(addprefix $(BUILD)/,libmux.a libsim.a libproto.a)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(MUX_LIBS) $(SIM_LIBS)
+.PHONY: microbench instructions
+microbench: $(BUILD)/microbench | microbench-deps ## nanoseconds and instructions per event of each step; build/microbench.json
+	@GIMUX_BUILD=$(BUILD) tests/microbench/run --json $(BUILD)/microbench.json
+instructions: $(BUILD)/microbench | microbench-deps ## the instructions of the whole event path, against the committed figure
+	@GIMUX_BUILD=$(BUILD) tests/microbench/run --gate
 
 # Benchmark: the whole daemon beside brokers and beside the limit; what is not installed is left out.
 BENCH_OWN  := distil relay zmq_proxy
@@ -259,13 +277,13 @@ deb: all | package-deps ## build/gimux_VERSION_ARCH.deb
 	packaging/mkdeb --tree $(BUILD)/deb --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)
 
 # ---- the rest ----
-.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps bench-deps plot-deps
-test-deps lint-deps fuzz-deps vm-deps package-deps bench-deps plot-deps:
+.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps microbench-deps bench-deps plot-deps
+test-deps lint-deps fuzz-deps vm-deps package-deps microbench-deps bench-deps plot-deps:
 	@packaging/deps $(patsubst %-deps,%,$@)
 demo-deps:
 	@packaging/deps demo
 deps: ## install every Debian package that any target needs
-	@packaging/deps build test lint fuzz vm package
+	@packaging/deps build test lint fuzz vm package microbench
 clean: ## remove build/
 	rm -rf $(BUILD)
 help: ## this list

@@ -20,6 +20,10 @@
 #include "mux/stats.h"
 #include "mux/text.h"
 
+#define ACK_MS 10u /* at most so long waits an acknowledgement for more */
+#define ACK_BYTES                                                                                            \
+    ((size_t)256 << 10)    /* of events that came since the last one, or a quarter of the window             \
+                            */
 #define SESSIONS_OF_VM 16u /* connections of one VM at a time: one that hoards them costs no other VM */
 
 static const char *const state_names[] = { "greeting", "active", "silent", "closed" };
@@ -62,6 +66,71 @@ send_record(struct guest *guest, struct gr_record *record)
         conn_write(guest->conn, buf, len);
 }
 
+/* ---- acknowledging ---- */
+
+static void
+forget_due(struct guest *guest)
+{
+    if (!guest->due)
+        return;
+    guest->due = false;
+    LIST_REMOVE(guest, in_due);
+}
+
+static void
+say_accepted(struct guest *guest)
+{
+    struct gr_record record = { .type = GR_ACK };
+
+    forget_due(guest);
+    guest->acked = guest->stream->log.accepted;
+    guest->said = loop_now();
+    guest->unsaid = 0;
+    record.body.ack.sequence = guest->acked;
+    record.body.ack.level = route_level(guest->list->route, guest->stream);
+    send_record(guest, &record);
+}
+
+static void
+say_all_accepted(void *arg)
+{
+    struct guest_list *list = arg;
+    struct guest *guest;
+
+    while ((guest = LIST_FIRST(&list->due)))
+        say_accepted(guest);
+}
+
+/* Whether the driver might wait for the acknowledgement: then it is told at once. */
+static bool
+is_pressing(const struct guest *guest)
+{
+    uint64_t window = guest->list->conf->limits.vm_window;
+
+    return guest->list->ending || guest->unsaid >= (window / 4 < ACK_BYTES ? window / 4 : ACK_BYTES) ||
+           loop_now() - guest->said >= ACK_MS;
+}
+
+/* Each costs a system call here and a wake-up in the guest, and covers all before it. */
+void
+guest_accepted(void *arg)
+{
+    struct guest *guest = arg;
+
+    if (guest->stream->log.accepted <= guest->acked)
+        return;
+    if (is_pressing(guest)) {
+        say_accepted(guest);
+        return;
+    }
+    if (guest->due)
+        return;
+    if (LIST_EMPTY(&guest->list->due))
+        loop_timer_start(guest->list->ack, ACK_MS);
+    guest->due = true;
+    LIST_INSERT_HEAD(&guest->list->due, guest, in_due);
+}
+
 /* ---- the end ---- */
 
 void
@@ -70,6 +139,8 @@ guest_disconnect(struct guest *guest, struct gr_record *last, bool ended, const 
     if (guest->state == GUEST_CLOSED)
         return;
     set_state(guest, GUEST_CLOSED);
+    if (guest->due)
+        say_accepted(guest);
     if (guest->stream)
         route_close(guest->list->route, guest->stream, ended, reason);
     guest->stream = NULL;
@@ -180,20 +251,6 @@ hello_text(const struct gr_text *text, uint16_t driver, char out[VM_TEXT_MAX])
     memcpy(out, buf, len + 1);
 }
 
-void
-guest_accepted(void *arg)
-{
-    struct guest *guest = arg;
-    struct gr_record record = { .type = GR_ACK };
-
-    if (guest->stream->log.accepted <= guest->acked)
-        return;
-    guest->acked = guest->stream->log.accepted;
-    record.body.ack.sequence = guest->acked;
-    record.body.ack.level = route_level(guest->list->route, guest->stream);
-    send_record(guest, &record);
-}
-
 static void
 on_hello(struct guest *guest, const struct gr_record *record)
 {
@@ -267,6 +324,7 @@ on_event(struct guest *guest, const struct gr_record *record)
                        gr_driver_name(stream->driver));
         return true;
     }
+    guest->unsaid += record->size;
     return route_publish(guest->list->route, stream, record, guest->volumes);
 }
 
@@ -306,6 +364,7 @@ on_record(struct guest *guest, const struct gr_record *record)
     case GR_FILE_DATA:
         break;     /* answers a question that this version does not ask */
     case GR_HELLO: /* a serial port does not tell us that another process opened it in the guest */
+        forget_due(guest);
         route_close(guest->list->route, guest->stream, false, "the driver has started again");
         guest->stream = NULL;
         on_hello(guest, record);
@@ -405,6 +464,7 @@ on_closed(void *arg, const char *why)
             route_close(guest->list->route, guest->stream, false, why);
         }
     }
+    forget_due(guest);
     LIST_REMOVE(guest, in_list);
     guest->list->count--;
     if (guest->gone)
@@ -450,6 +510,7 @@ on_replaced(void *arg, const char *why)
     struct log_who about = who(guest);
 
     log_info(&about, "%s: closed: %s", guest->door.name, why);
+    forget_due(guest);
     guest->stream = NULL;
     guest_disconnect(guest, NULL, false, why);
 }
@@ -501,6 +562,7 @@ on_heartbeat(void *arg)
         next = LIST_NEXT(guest, in_list);
         check_guest(guest, now);
     }
+    route_trim(list->route);
     loop_timer_start(list->heartbeat, list->conf->heartbeat / 2);
 }
 
@@ -511,8 +573,10 @@ guest_list_init(struct guest_list *list, struct loop *loop, struct route *route,
 {
     *list = (struct guest_list){ .loop = loop, .route = route, .conf = conf };
     LIST_INIT(&list->guests);
+    LIST_INIT(&list->due);
     list->heartbeat = loop_timer_new(loop, on_heartbeat, list);
-    if (!list->heartbeat)
+    list->ack = loop_timer_new(loop, say_all_accepted, list);
+    if (!list->heartbeat || !list->ack)
         return false;
     loop_timer_start(list->heartbeat, conf->heartbeat / 2);
     return true;
@@ -524,6 +588,7 @@ guest_list_pause(struct guest_list *list)
     struct guest *guest;
 
     list->ending = true;
+    say_all_accepted(list);
     LIST_FOREACH (guest, &list->guests, in_list)
         conn_pause(guest->conn);
     loop_timer_stop(list->heartbeat);
@@ -567,6 +632,7 @@ guest_list_fini(struct guest_list *list)
         conn_close(guest->conn, "gimuxd ends");
     loop_flush(list->loop);
     loop_timer_free(list->heartbeat);
+    loop_timer_free(list->ack);
 }
 
 /* ---- beginning ---- */

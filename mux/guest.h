@@ -30,8 +30,10 @@ struct guest_list {
     const struct conf *conf;
     LIST_HEAD(guest_sessions, guest) guests;
     uint32_t count;
-    bool ending;                  /* nothing more is read */
-    struct loop_timer *heartbeat; /* one for all */
+    LIST_HEAD(guest_due, guest) due; /* acknowledgements that wait for more */
+    bool ending;                     /* nothing more is read */
+    struct loop_timer *heartbeat;    /* one for all */
+    struct loop_timer *ack;          /* runs while there are such */
 };
 
 /* How the route reaches a session: for route_init. */

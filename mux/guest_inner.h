@@ -17,9 +17,13 @@ struct guest {
     uint64_t heard; /* loop_now of the last byte; while greeting, of the first, or of the connection */
     uint64_t spoke; /* and of the last record that we sent */
     uint64_t acked; /* last sequence that was acknowledged */
+    uint64_t said;  /* loop_now of that */
+    size_t unsaid;  /* bytes of events since then */
+    bool due;       /* something is accepted and not acknowledged yet: it is in list->due */
     void (*gone)(void *arg);
     void *gone_arg;
     LIST_ENTRY(guest) in_list;
+    LIST_ENTRY(guest) in_due;
 };
 
 extern const struct conn_ops guest_conn_ops;
@@ -27,8 +31,8 @@ extern const struct conn_ops guest_conn_ops;
 /* The session's stream is closed, once, and the connection ends; if `last` is given it is sent first. */
 void guest_disconnect(struct guest *guest, struct gr_record *last, bool ended, const char *reason);
 
-/* For the route, after a hello and after a handover: tells what is accepted, if the driver does not know it.
- */
+/* For the route, after a hello and after a handover: tells what is accepted, if the driver does not know it,
+ * soon. */
 void guest_accepted(void *arg);
 
 /* The session has its connection: it is in the list. */

@@ -1,5 +1,6 @@
 /* gimuxd: the command line, and what it asks for: a check, a keeper, or that keeper's worker. */
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -7,6 +8,7 @@
 #include "mux/keeper.h"
 #include "mux/log.h"
 #include "mux/sandbox.h"
+#include "mux/store.h"
 #include "mux/svm.h"
 #include "mux/worker.h"
 
@@ -102,14 +104,43 @@ parse_options(int argc, char **argv, struct options *options)
 
 /* ---- what to do ---- */
 
-/* Files are read as the user who will read them when gimuxd runs. */
+static bool
+check_storage(const struct conf *conf)
+{
+    char why[STORE_WHY_MAX];
+    bool good;
+
+    if (conf->storage.dir[0] == '\0')
+        return true;
+    good = store_check_dir(conf->storage.dir, why);
+    if (why[0] != '\0')
+        log_line(good ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, NULL, "%s%s", why, sandbox_as());
+    return good;
+}
+
+/* Files are looked at as the user who will do so when gimuxd runs. */
 static bool
 check(const struct conf *conf)
 {
     struct sandbox_user user;
+    bool good;
 
     log_setup(false, LOG_LEVEL_WARNING);
-    return sandbox_find_user(conf->user, &user) && sandbox_become(&user) && svm_check_conf(conf);
+    if (!sandbox_find_user(conf->user, &user) || !sandbox_become(&user))
+        return false;
+    good = svm_check_conf(conf);
+    return check_storage(conf) && good;
+}
+
+/* Until there is somebody to take it: it would end a gimuxd that is not up yet. */
+static void
+hold_hup(void)
+{
+    sigset_t hup;
+
+    sigemptyset(&hup);
+    sigaddset(&hup, SIGHUP);
+    sigprocmask(SIG_BLOCK, &hup, NULL);
 }
 
 int
@@ -122,6 +153,8 @@ main(int argc, char **argv)
 
     if (!parse_options(argc, argv, &options))
         return 2;
+    if (!options.check && !options.print)
+        hold_hup();
     conf = conf_load(realpath(options.conf, absolute) ? absolute : options.conf, stderr);
     if (!conf)
         return 1;

@@ -51,6 +51,7 @@ struct normalized {
 
     bool windows; /* how the record at hand is to be read */
     const struct volume_map *volumes;
+    bool bad; /* something in the last text could not be said */
 
     char uuid[GR_UUID_TEXT];
     uint8_t local[16];
@@ -93,58 +94,70 @@ normalized_class(const struct normalized *event)
 }
 
 const char *
-normalized_path(const struct normalized *event, size_t *len)
+normalized_key(const struct normalized *event)
 {
-    const char *path = event->detail.file.path;
+    const char *key = NULL;
 
-    if (event->cls != CLASS_FILE || event->event.detail_case != GIMUX__V1__EVENT__DETAIL_FILE || !*path)
-        return NULL;
-    *len = strlen(path);
-    return path;
+    if (event->event.detail_case == GIMUX__V1__EVENT__DETAIL_FILE)
+        key = event->detail.file.path;
+    else if (event->event.detail_case == GIMUX__V1__EVENT__DETAIL_POWER)
+        key = event->detail.power.vm_uuid;
+    return key && *key ? key : NULL;
 }
 
 /* ---- texts ---- */
 
-/* The text as UTF-8 in n->texts; *bad is set if something could not be said. */
+/* The text as UTF-8 in n->texts, *len bytes and a NUL; n->bad: something could not be said. */
 static char *
-put_text(struct normalized *n, const struct gr_text *text, bool *bad)
+put_text(struct normalized *n, const struct gr_text *text, size_t *len)
 {
     char *out = n->texts + n->used;
-    size_t len;
 
     assert(n->used + TEXT_ROOM(text->len) <= TEXT_SPACE);
+    n->bad = false;
     if (n->windows)
-        len = text_from_utf16le(text->data, text->len, out, bad);
+        *len = text_from_utf16le(text->data, text->len, out, &n->bad);
     else
-        len = text_from_utf8(text->data, text->len, out, bad);
-    n->used += len + 1;
+        *len = text_from_utf8(text->data, text->len, out, &n->bad);
+    n->used += *len + 1;
+    n->event.lossy |= n->bad;
+    return out;
+}
+
+/* An empty text, in the event's own memory. */
+static char *
+say_nothing(struct normalized *n)
+{
+    char *out = n->texts + n->used++;
+
+    *out = '\0';
     return out;
 }
 
 static char *
 say(struct normalized *n, const struct gr_text *text)
 {
-    bool bad = false;
-    char *out = put_text(n, text, &bad);
+    size_t len;
 
-    n->event.lossy |= bad;
-    return out;
+    return text->len == 0 ? say_nothing(n) : put_text(n, text, &len);
 }
 
 /* A path in the form that people write. If something in it could not be said, *raw is the driver's bytes. */
 static char *
 say_path(struct normalized *n, const struct gr_text *text, ProtobufCBinaryData *raw)
 {
-    bool bad = false;
-    char *out = put_text(n, text, &bad);
+    size_t len;
+    char *out;
 
-    n->event.lossy |= bad;
-    if (bad && raw) {
+    if (text->len == 0)
+        return say_nothing(n);
+    out = put_text(n, text, &len);
+    if (n->bad && raw) {
         raw->data = memcpy(n->texts + n->used, text->data, text->len);
         raw->len = text->len;
         n->used += text->len;
     }
-    return n->windows ? ntpath_simplify(out, n->volumes) : out;
+    return n->windows ? ntpath_simplify(out, len, n->volumes) : out;
 }
 
 /* ---- what all classes have ---- */

@@ -31,13 +31,13 @@ void normalize_lifecycle(struct normalized *event, uint32_t stream, uint64_t seq
                          uint16_t driver, const uint8_t boot_id[GR_UUID_SIZE], const char *reason,
                          const char *door);
 
-/* The whole frame (its body is the event), for gimux__v1__frame__get_packed_size and __pack. */
+/* The whole frame; its body is the event. */
 const Gimux__V1__Frame *normalized_frame(const struct normalized *event);
 
 enum event_class normalized_class(const struct normalized *event);
 
-/* The path of a file event as it stands in the frame (not NUL-counted), or NULL for other classes or no path.
- */
-const char *normalized_path(const struct normalized *event, size_t *len);
+/* What filters look at, a text of the event: the path of a file event, the UUID of the VM that a power event
+ * is about; NULL if there is none. */
+const char *normalized_key(const struct normalized *event);
 
 #endif

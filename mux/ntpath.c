@@ -52,13 +52,21 @@ volume_map_set(struct volume_map *map, const struct gr_volumes *volumes)
 
 /* ---- forms of a path ---- */
 
-/* What follows `prefix` in path, or NULL. */
+static char
+lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+/* What follows `prefix`, which is in lower case, in path, or NULL. Most prefixes differ from most paths
+ * within three characters. */
 static char *
 after(char *path, const char *prefix)
 {
-    size_t len = strlen(prefix);
-
-    return strncasecmp(path, prefix, len) == 0 ? path + len : NULL;
+    for (; *prefix != '\0'; path++, prefix++)
+        if (lower(*path) != *prefix)
+            return NULL;
+    return path;
 }
 
 static bool
@@ -103,43 +111,74 @@ unc_path(char *rest)
     return rest - 2;
 }
 
+/* What follows the device in path, or NULL. Devices of one guest differ in their last character, and drivers
+ * write them as they do in VOLUMES. */
 static char *
-device_path(char *path, const struct volume_map *volumes)
+after_device(char *path, size_t len, const char *device)
+{
+    size_t device_len = strlen(device);
+
+    if (device_len > len || !at_component_end(path + device_len) ||
+        lower(path[device_len - 1]) != lower(device[device_len - 1]))
+        return NULL;
+    if (memcmp(path, device, device_len) != 0 && strncasecmp(path, device, device_len) != 0)
+        return NULL;
+    return path + device_len;
+}
+
+static char *
+device_path(char *path, size_t len, const struct volume_map *volumes)
 {
     char *rest;
 
     for (uint32_t i = 0; volumes && i < volumes->count; i++) {
-        rest = after(path, volumes->volumes[i].device);
-        if (rest && at_component_end(rest)) {
+        rest = after_device(path, len, volumes->volumes[i].device);
+        if (rest) {
             assert(rest - path >= 2);
             rest[-1] = ':';
             rest[-2] = volumes->volumes[i].letter;
             return rest - 2;
         }
     }
-    rest = after(path, "\\Device\\Mup\\");
+    rest = after(path, "\\device\\mup\\");
     if (!rest)
-        rest = after(path, "\\Device\\LanmanRedirector\\");
+        rest = after(path, "\\device\\lanmanredirector\\");
     return rest ? unc_path(rest) : NULL;
 }
 
-char *
-ntpath_simplify(char *path, const struct volume_map *volumes)
+/* What follows the name of the directory of DOS devices, in any of its four spellings, or NULL. */
+static char *
+after_dos_devices(char *path)
 {
-    static const char *const prefixes[] = { "\\??\\", "\\\\?\\", "\\DosDevices\\", "\\GLOBAL??\\" };
-    char *rest = NULL;
+    switch (lower(path[1])) {
+    case '?':
+        return after(path, "\\??\\");
+    case '\\':
+        return after(path, "\\\\?\\");
+    case 'd':
+        return after(path, "\\dosdevices\\");
+    case 'g':
+        return after(path, "\\global??\\");
+    default:
+        return NULL;
+    }
+}
+
+char *
+ntpath_simplify(char *path, size_t len, const struct volume_map *volumes)
+{
+    char *rest = *path == '\\' ? after_dos_devices(path) : NULL;
     char *result = NULL;
 
-    for (size_t i = 0; !rest && i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
-        rest = after(path, prefixes[i]);
-    if (!rest) {
+    if (*path != '\\') {
         result = drive_path(path);
-        if (!result)
-            result = device_path(path, volumes);
-    } else if (after(rest, "UNC\\")) {
+    } else if (!rest) {
+        result = device_path(path, len, volumes);
+    } else if (after(rest, "unc\\")) {
         result = unc_path(rest + 4);
-    } else if (after(rest, "GLOBALROOT\\")) {
-        result = device_path(rest + strlen("GLOBALROOT"), volumes);
+    } else if (after(rest, "globalroot\\")) {
+        rest += strlen("globalroot");
+        result = device_path(rest, len - (size_t)(rest - path), volumes);
     } else {
         result = drive_path(rest);
     }

@@ -2,6 +2,7 @@
 #ifndef GIMUX_NTPATH_H
 #define GIMUX_NTPATH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "proto/guest_record.h"
@@ -23,10 +24,10 @@ struct volume_map {
 uint32_t volume_map_set(struct volume_map *map, const struct gr_volumes *volumes);
 
 /* Rewrites an NT path to the form that people write, as docs/events.md lists them: C:\... or
- * \\server\share\... Paths of unknown form or device stay as they are. `path` is UTF-8, ends with NUL and is
- * changed in place (no result is longer); the result starts at the returned pointer, inside path. `volumes`
- * may be NULL. */
-char *ntpath_simplify(char *path, const struct volume_map *volumes);
+ * \\server\share\... Paths of unknown form or device stay as they are. `path` is UTF-8 of len bytes,
+ * ends with NUL behind them and is changed in place (no result is longer); the result starts at the returned
+ * pointer, inside path. `volumes` may be NULL. */
+char *ntpath_simplify(char *path, size_t len, const struct volume_map *volumes);
 
 /* Cuts the stream suffix (":name:$DATA" and its short forms) off the last component of `path`, in place.
  * Returns the stream's name, inside path, or NULL if the path names no stream but the default one. */

@@ -388,12 +388,19 @@ extend(struct recovery *recovery, struct stream *stream, uint64_t last)
     stream->log.last = last;
 }
 
+/* The files' own word counts. A solution that is further has its position from a write that was torn: what is
+ * behind that, the driver has still. */
 static void
 extend_streams(struct recovery *recovery)
 {
-    for (const struct vm_saved *saved = recovery->vm->saved; saved; saved = saved->next)
-        if (saved->stream && saved->at.settled > saved->stream->log.last)
+    struct vm_saved *saved;
+
+    for (saved = recovery->vm->saved; saved; saved = saved->next)
+        if (saved->stream && saved->solution[0] == '\0' && saved->at.settled > saved->stream->log.last)
             extend(recovery, saved->stream, saved->at.settled);
+    for (saved = recovery->vm->saved; saved; saved = saved->next)
+        if (saved->stream)
+            vmlog_saved_limit(&saved->at, saved->stream->log.last);
 }
 
 /* What of a stream is in no stub was settled for everybody: drivers that have not heard of it hear now. */

@@ -1,6 +1,6 @@
 /* The route: who gets what, and who may read on.
  *
- * Down: a guest session hands over a decoded record; the route has it normalized and packed straight into the
+ * Down: a guest session hands over a decoded record; the route has it normalized and encoded into the
  * VM's log (route_publish), and marks the sinks that are up. At the end of the loop's turn every marked sink
  * is woken once and sends what all the turn's guests brought. Up: an SVM's acknowledgement moves its cursor
  * (route_ack); what thereby every sink has settled is stream->log.accepted, and at the end of the turn the
@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "mux/conn.h"
+#include "mux/frame_encode.h"
 #include "mux/log.h"
 #include "mux/recover.h"
 #include "mux/stats.h"
@@ -64,7 +65,7 @@ route_init(struct route *route, struct loop *loop, const struct conf *conf, cons
     route->event = normalized_new();
     route->task = (struct loop_task){ .fn = end_of_turn, .arg = route };
     LIST_INIT(&route->paused);
-    LIST_INIT(&route->dirty);
+    TAILQ_INIT(&route->dirty);
     if (getrandom(route->own_boot, sizeof(route->own_boot), 0) != sizeof(route->own_boot))
         abort();
     set_limits(route);
@@ -90,7 +91,7 @@ route_mark(void *arg, struct vm *vm)
 
     if (!vm->dirty) {
         vm->dirty = true;
-        LIST_INSERT_HEAD(&route->dirty, vm, in_dirty);
+        TAILQ_INSERT_TAIL(&route->dirty, vm, in_dirty);
     }
     loop_defer(route->loop, &route->task);
 }
@@ -108,8 +109,8 @@ tell_accepted(struct route *route)
     struct vm *vm;
     struct stream *stream;
 
-    while ((vm = LIST_FIRST(&route->dirty))) {
-        LIST_REMOVE(vm, in_dirty);
+    while ((vm = TAILQ_FIRST(&route->dirty))) {
+        TAILQ_REMOVE(&route->dirty, vm, in_dirty);
         vm->dirty = false;
         if (route->store)
             store_touch(route->store, vm);
@@ -143,10 +144,32 @@ feed_sinks(struct route *route)
 }
 
 static void
+offer(struct route *route, struct vm *vm)
+{
+    vm->grown = false;
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+        struct sink *sink = route->sinks[slot];
+
+        if (!sink)
+            continue;
+        if (!sink->up || !sink_wants_vm(sink, vm))
+            sink_pass(sink, vm);
+        if (!sink->up)
+            continue;
+        sink_activate(sink, vm);
+        sink->awake = true;
+    }
+}
+
+static void
 end_of_turn(void *arg)
 {
     struct route *route = arg;
+    struct vm *vm;
 
+    TAILQ_FOREACH (vm, &route->dirty, in_dirty)
+        if (vm->grown)
+            offer(route, vm);
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
 
@@ -172,47 +195,35 @@ after_append(struct route *route, struct vm *vm)
 {
     if (route_is_full(route, vm))
         route_pause_vm(route, vm);
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
-        struct sink *sink = route->sinks[slot];
-
-        if (!sink)
-            continue;
-        if (!sink->up || !sink_wants_vm(sink, vm))
-            sink_pass(sink, vm);
-        if (!sink->up)
-            continue;
-        sink_activate(sink, vm);
-        if (!sink->awake)
-            route_wake(route, sink);
-    }
+    vm->grown = true;
     route_mark(route, vm);
 }
 
-/* Packs the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
- * caller's; `key` is what filters look at, a text inside the frame, or NULL. */
+/* Encodes the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
+ * caller's; `key` is what filters look at, a text of the event, or NULL. */
 static bool
-append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, const char *key,
-       size_t key_len, bool beyond)
+append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, const char *key, bool beyond)
 {
-    size_t body = gimux__v1__frame__get_packed_size(frame);
-    size_t len = body + delimited_prefix_size(body);
-    uint8_t *at = vmlog_reserve(&vm->log, len, beyond);
-    const uint8_t *found;
+    static uint8_t buf[FRAME_ENCODED_MAX];
+    struct frame_encoded encoded;
+    bool fits = frame_encode(frame, key, buf, sizeof(buf), &encoded);
+    uint8_t *at;
 
+    assert(fits); /* see TEXT_SPACE in normalize.c */
+    at = vmlog_reserve(&vm->log, encoded.len, beyond);
     if (!at && !beyond)
-        vm->refused = sizeof(struct vmlog_chunk) + 2 * sizeof(struct vmlog_entry) + len;
+        vm->refused = sizeof(struct vmlog_chunk) + 2 * sizeof(struct vmlog_entry) + encoded.len;
     if (!at)
         return false;
-    gimux__v1__frame__pack(frame, at + delimited_put_prefix(at, body));
-    entry->end = (uint32_t)len;
-    found = key_len > 0 && key_len <= UINT16_MAX ? memmem(at, len, key, key_len) : NULL;
-    if (found) {
-        entry->key = (uint32_t)(found - at);
-        entry->key_len = (uint16_t)key_len;
+    memcpy(at, encoded.data, encoded.len);
+    entry->end = (uint32_t)encoded.len;
+    if (encoded.key_len > 0 && encoded.key_len <= UINT16_MAX) {
+        entry->key = (uint32_t)encoded.key;
+        entry->key_len = (uint16_t)encoded.key_len;
     }
     vmlog_commit(&vm->log, entry);
     stats.frames_total++;
-    stats.frame_bytes_total += len;
+    stats.frame_bytes_total += encoded.len;
     return true;
 }
 
@@ -224,19 +235,10 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
     struct vmlog_entry entry = {
         .stream = &stream->log, .sequence = record->sequence, .count = 1, .record_bytes = record->size
     };
-    char subject[GR_UUID_TEXT];
-    const char *key;
-    size_t key_len = 0;
 
     normalize_record(route->event, record, stream->driver, volumes, stream->log.id);
     entry.cls = (uint8_t)normalized_class(route->event);
-    if (entry.cls == CLASS_POWER) {
-        key = gr_uuid_format(record->body.power.vm_uuid, subject);
-        key_len = GR_UUID_TEXT - 1;
-    } else {
-        key = normalized_path(route->event, &key_len);
-    }
-    if (!append(vm, normalized_frame(route->event), &entry, key, key_len, false)) {
+    if (!append(vm, normalized_frame(route->event), &entry, normalized_key(route->event), false)) {
         route_pause_vm(route, vm);
         return false;
     }
@@ -268,7 +270,7 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
     gap.reason = GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER;
     frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
     frame.gap = &gap;
-    if (!append(stream->vm, &frame, &entry, NULL, 0, false)) {
+    if (!append(stream->vm, &frame, &entry, NULL, false)) {
         route_pause_vm(route, stream->vm);
         return false;
     }
@@ -343,7 +345,7 @@ tell_lifecycle(struct route *route, struct stream *about, bool up, const char *r
     normalize_lifecycle(route->event, vm->own->log.id, entry.sequence,
                         now.tv_sec * INT64_C(1000000000) + now.tv_nsec, up, about->driver, about->boot_id,
                         reason, door);
-    if (append(vm, normalized_frame(route->event), &entry, NULL, 0, true))
+    if (append(vm, normalized_frame(route->event), &entry, NULL, true))
         after_append(route, vm);
 }
 
@@ -668,11 +670,12 @@ find_saved(const struct vm *vm, const struct stream *stream, const char *solutio
     return saved;
 }
 
-/* The sink takes part in the VM's log: from where its solution was, if that is in files, or from now on. */
+/* The sink takes part in the VM's log: from where its solution was, if that was in files, or from now on. If
+ * files were damaged, nobody knows who was there: all that are configured then were. */
 static void
-join(const struct sink *sink, struct vm *vm)
+join(const struct route *route, const struct sink *sink, struct vm *vm)
 {
-    bool known = vm->damaged || find_saved(vm, NULL, sink->conf->name) != NULL;
+    bool known = route->recovering && (vm->damaged || find_saved(vm, NULL, sink->conf->name) != NULL);
     struct stream *stream;
 
     LIST_FOREACH (stream, &vm->streams, of_vm) {
@@ -710,7 +713,7 @@ route_add_sink(struct route *route, struct sink *sink, const struct conf_solutio
     route->sinks[slot] = sink;
     memset(&route->table.forgotten[slot], 0, sizeof(route->table.forgotten[slot]));
     for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        join(sink, vm);
+        join(route, sink, vm);
         if (!route->recovering)
             set_durability(route, vm);
     }
@@ -750,6 +753,12 @@ route_set_conf(struct route *route, const struct conf *conf)
     set_windows(route);
     tell_interest(route);
     loop_defer(route->loop, &route->task);
+}
+
+void
+route_trim(struct route *route)
+{
+    vmlog_pool_trim(&route->pool);
 }
 
 const char *

@@ -37,7 +37,7 @@ struct route {
     uint8_t own_boot[GR_UUID_SIZE];  /* this gimuxd's life, as boot id of its own streams */
     uint64_t interest;               /* GR_KIND bits */
     LIST_HEAD(paused_list, vm) paused;
-    LIST_HEAD(dirty_list, vm) dirty;
+    TAILQ_HEAD(dirty_list, vm) dirty;
     struct loop_task task; /* the end of the turn: acknowledgements, wake-ups, resumes */
 };
 
@@ -61,6 +61,9 @@ uint64_t route_memory_bound(const struct conf *conf);
 
 /* New limits, and sinks with new configurations of theirs. */
 void route_set_conf(struct route *route, const struct conf *conf);
+
+/* Called now and then: memory that was not used lately goes back to the system. */
+void route_trim(struct route *route);
 
 /* ---- guests ---- */
 

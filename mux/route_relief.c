@@ -144,7 +144,7 @@ furthest_behind(const struct route *route, const struct vm *vm, bool room)
 {
     const struct vmlog *log = &vm->log;
     struct sink *found = NULL;
-    uint64_t least = !room && log->backed && !log->stalled ? log->recorded : log->next_number;
+    uint64_t least = !room && log->backed && log->stall == VMLOG_WRITTEN ? log->recorded : log->next_number;
 
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
@@ -244,7 +244,7 @@ route_relieve(struct route *route)
 
     LIST_FOREACH (vm, &route->paused, in_paused)
         relieve(route, vm);
-    LIST_FOREACH (vm, &route->dirty, in_dirty)
+    TAILQ_FOREACH (vm, &route->dirty, in_dirty)
         relieve(route, vm);
     relieve_longest(route);
 }

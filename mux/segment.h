@@ -53,7 +53,9 @@ struct segment_stream {
     char guest_os[SEGMENT_TEXT_MAX];
 };
 
-/* How far a solution is in a stream; the highest of all records counts. */
+/* How far a solution is in a stream; the highest of all records counts. One whose solution is "" says that
+ * the stream has come to `settled`, and that all positions up to there stand before it: what others say
+ * beyond that, in a write that was torn, counts for nothing. */
 struct segment_position {
     uint8_t boot_id[GR_UUID_SIZE];
     uint16_t driver;

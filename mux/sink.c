@@ -151,7 +151,7 @@ sink_stream_added(struct sink *sink, struct stream *stream)
     HASH_FIND(hh, sink->positions, &key, sizeof(key), position);
     if (!position)
         return;
-    if (position->sequence >= stream->start)
+    if (position->sequence > progress->acked)
         vmlog_resume(&stream->vm->log, sink->slot, &stream->log, position->sequence);
     else if (position->sequence < stream->start - 1 && progress->acked == stream->start - 1 &&
              sink_wants_vm(sink, stream->vm))

@@ -1,29 +1,32 @@
 /* The store: VM logs in files.
  *
- * Every VM has its segments; the last of them is written to, the others are only read, and a segment that no
- * chunk of the log is in any more is removed. Nothing is ever changed in place, so a process that is killed
- * leaves at worst a torn tail.
+ * Every VM has its segments; the last of them is written to, the others are only read, and a segment that
+ * no chunk of the log is in any more is removed. Nothing is ever changed in place, so a process that is
+ * killed leaves at worst a torn tail.
  *
  * One batch at a time is with the disk thread: for every VM that has something, the entries that are not
  * recorded, then the positions that have moved. When it has been written (and synced, if any solution's
- * durability is disk: so one sync serves all events of the time that the former one took), the log hears how
- * far it is recorded, and guests may forget. Entries that all solutions settled meanwhile are not written:
- * their positions say it all. Positions alone wait for the next tick, since losing them costs a resend.
+ * durability is disk: so one sync serves all events of the time that the former one took), the log hears
+ * how far it is recorded, and guests may forget. Entries that all solutions settled meanwhile are not
+ * written: their positions say it all, and stand before what comes after them. Positions alone wait for
+ * the next tick, since losing them costs a resend.
  *
  * What a segment holds when it is removed is covered by positions that were written before it. A segment
  * begins with all streams and positions of its VM, so that the former ones may go.
  *
- * If writing fails, nothing is recorded; the same bytes are written again to the same place at a later tick.
- * Meanwhile guests are acknowledged what SVMs have, and no more. After a failed sync nobody knows what is on
- * the disk, and a second sync would say that all is well: then the VM has no files until its log was empty.
+ * If writing fails, nothing is recorded; the same bytes are written again to the same place at a later
+ * tick. Meanwhile guests are acknowledged what SVMs have or know that they will not get, and no more.
+ * After a failed sync nobody knows what is on the disk, and a second sync would say that all is well: then
+ * the VM has no files until its log was empty.
  *
- * Invariants: segment->chunks is the number of chunks and stubs whose `segment` it is; a chunk's records are
- * in one segment; bytes is the sum of the segments' sizes. */
+ * Invariants: segment->chunks is the number of chunks and stubs whose `segment` it is; a chunk's records
+ * are in one segment; bytes is the sum of the segments' sizes. */
 #include "mux/store_inner.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,6 +267,29 @@ open_dir(struct store *store, const char *path, char *why, size_t size)
         snprintf(why, size, "storage: %s: another gimuxd uses it", path);
     else
         return true;
+    return false;
+}
+
+bool
+store_check_dir(const char *path, char *why)
+{
+    char copy[CONF_PATH_MAX];
+    struct stat info;
+
+    why[0] = '\0';
+    if (stat(path, &info) == 0) {
+        if (S_ISDIR(info.st_mode) && faccessat(AT_FDCWD, path, R_OK | W_OK | X_OK, AT_EACCESS) == 0)
+            return true;
+        snprintf(why, STORE_WHY_MAX, "storage: %s: expected a directory that may be written: %s", path,
+                 strerror(S_ISDIR(info.st_mode) ? errno : ENOTDIR));
+        return false;
+    }
+    snprintf(copy, sizeof(copy), "%s", path);
+    if (errno == ENOENT && faccessat(AT_FDCWD, dirname(copy), W_OK | X_OK, AT_EACCESS) == 0) {
+        snprintf(why, STORE_WHY_MAX, "storage: %s does not exist: it is made at start", path);
+        return true;
+    }
+    snprintf(why, STORE_WHY_MAX, "storage: cannot make the directory %s: %s", path, strerror(errno));
     return false;
 }
 

@@ -52,6 +52,10 @@ void store_finish(struct store *store);
 void store_freeze(struct store *store);
 void store_thaw(struct store *store);
 
+/* Whether `path` can be storage.dir, for --check; nothing is made. False, with a line in `why` (STORE_WHY_MAX
+ * bytes), if not; the line also says if the directory does not exist but can be made, else it is empty. */
+bool store_check_dir(const char *path, char *why);
+
 /* Reads the stub that the sink waits for. Returns false if it may not load more now: `moved` comes when it
  * may. */
 bool store_load(struct store *store, struct vm *vm, struct vmlog_chunk *stub, unsigned sink);

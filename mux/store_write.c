@@ -248,7 +248,7 @@ positions_moved(const struct store_vm *of)
 
     LIST_FOREACH (stream, &of->vm->streams, of_vm)
         for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-            if (log->cursors[sink].joined &&
+            if (vmlog_has_joined(log, sink) &&
                 stream->log.sinks[sink].recorded != stream->log.sinks[sink].settled &&
                 stream->log.sinks[sink].recorded !=
                     position_of(log, log->recorded, &stream->log, sink).settled)
@@ -256,28 +256,37 @@ positions_moved(const struct store_vm *of)
     return false;
 }
 
+/* How far solutions are in what comes before entry `number`, and that the streams have come so far: without
+ * that word, which is the last, a write that was torn would have some solutions ahead of what others can
+ * still get. */
 static void
-put_positions(struct writer *writer)
+put_positions(struct writer *writer, uint64_t number)
 {
     const struct vm *vm = writer->of->vm;
     struct stream *stream;
 
     LIST_FOREACH (stream, &vm->streams, of_vm) {
+        uint64_t last = recorded_last(&vm->log, number, &stream->log);
+        bool any = false;
+
         for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
             struct vmlog_progress *progress = &stream->log.sinks[sink];
-            const char *solution =
-                vm->log.cursors[sink].joined ? writer->store->ops.solution(writer->store->arg, sink) : NULL;
-
+            const char *solution = vmlog_has_joined(&vm->log, sink)
+                                       ? writer->store->ops.solution(writer->store->arg, sink)
+                                       : NULL;
             struct vmlog_saved saved;
 
             if (!solution || (!writer->of->all_positions && progress->recorded == progress->settled))
                 continue;
-            saved = position_of(&vm->log, writer->item->number, &stream->log, sink);
+            saved = vmlog_save(progress, last);
             if (!writer->of->all_positions && progress->recorded == saved.settled)
                 continue;
             put_position(writer, stream, &saved, solution);
             progress->recorded = saved.settled;
+            any = true;
         }
+        if (any)
+            put_position(writer, stream, &(struct vmlog_saved){ .settled = last }, "");
     }
     writer->of->all_positions = false;
 }
@@ -287,7 +296,7 @@ static size_t
 room_for_positions(const struct vm *vm)
 {
     return SEGMENT_HEADER_SIZE + SEGMENT_MARK_SIZE +
-           vm->stream_count * (SEGMENT_STREAM_SIZE + VMLOG_SINKS * SEGMENT_POSITION_SIZE);
+           vm->stream_count * (SEGMENT_STREAM_SIZE + (VMLOG_SINKS + 1) * SEGMENT_POSITION_SIZE);
 }
 
 static bool
@@ -459,17 +468,19 @@ put_vm(struct store *store, struct store_vm *of)
     if (of->current->end == 0) {
         writer.at += segment_put_header(writer.at, &of->current->name);
         put_streams(&writer);
-        put_positions(&writer);
+        put_positions(&writer, item->number);
     }
     if (batch->sync)
         writer.at += segment_put_mark(writer.at, of->current->name.seed, offset_of(&writer));
+    if (at.chunk && of->vm->log.backed && at.number > item->number)
+        put_positions(&writer, at.number); /* what is between is settled, and not written */
     if (at.chunk && of->vm->log.backed)
         put_entries(&writer, at);
     else
         set_full(of, false);
     if (!at.chunk && of->vm->log.backed)
         item->number = of->vm->log.next_number;
-    put_positions(&writer);
+    put_positions(&writer, item->number);
     item->len = (size_t)(writer.at - item->bytes);
     batch->used += item->len;
     batch->item_count++;
@@ -525,7 +536,7 @@ fill_batch(struct store *store)
     while ((of = TAILQ_FIRST(&store->dirty)) && batch->used < BATCH_BYTES &&
            batch->item_count < BATCH_ITEMS && batch->removal_count < BATCH_REMOVES) {
         if (of->vm && batch->used > 0 &&
-            batch->used + VM_SHARE + 2 * room_for_positions(of->vm) +
+            batch->used + VM_SHARE + 3 * room_for_positions(of->vm) +
                     segment_frame_size(DELIMITED_FRAME_MAX) >
                 sizeof(batch->bytes))
             break;
@@ -590,7 +601,7 @@ item_failed(struct store_vm *of, struct item *item)
     of->error = item->error;
     if (of->vm) {
         take_back(&of->vm->log, item);
-        vmlog_set_stalled(&of->vm->log, true);
+        vmlog_set_stall(&of->vm->log, item->sync_failed ? VMLOG_BROKEN : VMLOG_STALLED);
     }
     of->all_positions = true;
     of->store->failing = true;
@@ -621,7 +632,7 @@ item_done(struct item *item)
     stats.storage_written_bytes_total += item->len;
     if (!of->vm)
         return;
-    vmlog_set_stalled(&of->vm->log, of->full);
+    vmlog_set_stall(&of->vm->log, of->full ? VMLOG_STALLED : VMLOG_WRITTEN);
     vmlog_recorded(&of->vm->log, item->number);
     of->store->ops.moved(of->store->arg, of->vm);
     if (of->full)

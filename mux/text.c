@@ -29,6 +29,55 @@ put_scalar(char *out, uint32_t c)
     return out;
 }
 
+/* ---- runs of ASCII, many at a time ---- */
+
+/* Vectors of GCC and clang, whatever the processor. */
+typedef uint16_t units_of_block __attribute__((vector_size(16)));
+typedef uint8_t bytes_of_block __attribute__((vector_size(16)));
+typedef uint8_t bytes_of_units __attribute__((vector_size(8)));
+
+#define BLOCK sizeof(units_of_block) /* bytes of input */
+
+static bool
+any(units_of_block bits)
+{
+    uint64_t half[2];
+
+    memcpy(half, &bits, sizeof(half));
+    return (half[0] | half[1]) != 0;
+}
+
+/* Copies a block of UTF-16LE, if all of its units are from 0x01 to 0x7f. The subtraction makes 0xffff of 0.
+ */
+static bool
+copy_units(const uint8_t *in, char *out)
+{
+    units_of_block units;
+    bytes_of_units bytes;
+
+    memcpy(&units, in, sizeof(units));
+    if (BYTE_ORDER == BIG_ENDIAN)
+        units = units << 8 | units >> 8;
+    if (any((units | (units - 1)) & 0xff80))
+        return false;
+    bytes = __builtin_convertvector(units, bytes_of_units);
+    memcpy(out, &bytes, sizeof(bytes));
+    return true;
+}
+
+/* Copies a block of bytes, if all of them are from 0x01 to 0x7f. */
+static bool
+copy_bytes(const uint8_t *in, char *out)
+{
+    bytes_of_block bytes;
+
+    memcpy(&bytes, in, sizeof(bytes));
+    if (any((units_of_block)((bytes | (bytes - 1)) & 0x80)))
+        return false;
+    memcpy(out, &bytes, sizeof(bytes));
+    return true;
+}
+
 /* ---- UTF-16LE ---- */
 
 static uint32_t
@@ -37,51 +86,63 @@ unit_at(const uint8_t *in)
     return (uint32_t)in[0] | (uint32_t)in[1] << 8;
 }
 
-/* Copies units from 0x01 to 0x7f, four at a time, as most texts are nothing else; returns how many bytes of
- * input that were. The subtraction borrows into the high bits of a unit that is 0. */
+/* Copies the units from 0x01 to 0x7f that come first, as most texts are nothing else; returns how many bytes
+ * of input that were. */
 static size_t
 copy_ascii_units(const uint8_t *in, size_t len, char *out)
 {
-    const uint64_t ones = UINT64_C(0x0001000100010001);
-    const uint64_t not_ascii = UINT64_C(0xff80ff80ff80ff80);
     size_t at = 0;
 
-    for (; len - at >= 8; at += 8) {
-        uint64_t units;
-        uint32_t bytes;
-
-        memcpy(&units, in + at, sizeof(units));
-        units = le64toh(units);
-        if ((units | (units - ones)) & not_ascii)
-            break;
-        units = (units | units >> 8) & UINT64_C(0x0000ffff0000ffff);
-        bytes = htole32((uint32_t)(units | units >> 16));
-        memcpy(out + at / 2, &bytes, sizeof(bytes));
+    len &= ~(size_t)1;
+    while (len - at >= BLOCK && copy_units(in + at, out + at / 2))
+        at += BLOCK;
+    if (at < len && len - at < BLOCK && len >= BLOCK && copy_units(in + len - BLOCK, out + (len - BLOCK) / 2))
+        return len; /* the last block has some units of the one before it once more */
+    while (at < len && unit_at(in + at) - 1 < 0x7f) {
+        out[at / 2] = (char)in[at];
+        at += 2;
     }
     return at;
+}
+
+/* Sets *c to the scalar value that in[0..len), at least a unit, begins with, and returns its bytes. */
+static size_t
+scalar_at(const uint8_t *in, size_t len, uint32_t *c, bool *lossy)
+{
+    uint32_t low = 0;
+
+    *c = unit_at(in);
+    if (*c >= 0xd800 && *c <= 0xdbff && len >= 4)
+        low = unit_at(in + 2);
+    if (low >= 0xdc00 && low <= 0xdfff) {
+        *c = 0x10000 + ((*c - 0xd800) << 10) + (low - 0xdc00);
+        return 4;
+    }
+    if (*c == 0 || (*c >= 0xd800 && *c <= 0xdfff)) {
+        *c = REPLACEMENT;
+        *lossy = true;
+    }
+    return 2;
 }
 
 size_t
 text_from_utf16le(const uint8_t *in, size_t len, char *out, bool *lossy)
 {
-    size_t at = copy_ascii_units(in, len, out);
-    char *end = out + at / 2;
+    size_t at = 0;
+    char *end = out;
+    uint32_t c;
 
-    while (len - at >= 2) {
-        uint32_t c = unit_at(in + at);
-        uint32_t low = 0;
+    for (;;) {
+        size_t ascii = copy_ascii_units(in + at, len - at, end);
 
-        at += 2;
-        if (c >= 0xd800 && c <= 0xdbff && len - at >= 2)
-            low = unit_at(in + at);
-        if (low >= 0xdc00 && low <= 0xdfff) {
-            c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
-            at += 2;
-        } else if (c == 0 || (c >= 0xd800 && c <= 0xdfff)) {
-            c = REPLACEMENT;
-            *lossy = true;
-        }
-        end = put_scalar(end, c);
+        at += ascii;
+        end += ascii / 2;
+        if (len - at < 2)
+            break;
+        do {
+            at += scalar_at(in + at, len - at, &c, lossy);
+            end = put_scalar(end, c);
+        } while (c >= 0x80 && len - at >= 2);
     }
     if (at < len) {
         end = put_scalar(end, REPLACEMENT);
@@ -93,22 +154,18 @@ text_from_utf16le(const uint8_t *in, size_t len, char *out, bool *lossy)
 
 /* ---- UTF-8 ---- */
 
-/* Copies bytes from 0x01 to 0x7f, eight at a time; returns how many. */
+/* Copies the bytes from 0x01 to 0x7f that the text begins with; returns how many. */
 static size_t
 copy_ascii_bytes(const uint8_t *in, size_t len, char *out)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    const uint64_t not_ascii = UINT64_C(0x8080808080808080);
     size_t at = 0;
 
-    for (; len - at >= 8; at += 8) {
-        uint64_t bytes;
-
-        memcpy(&bytes, in + at, sizeof(bytes));
-        if ((bytes | (bytes - ones)) & not_ascii)
-            break;
-        memcpy(out + at, &bytes, sizeof(bytes));
-    }
+    while (len - at >= BLOCK && copy_bytes(in + at, out + at))
+        at += BLOCK;
+    if (at < len && len - at < BLOCK && len >= BLOCK && copy_bytes(in + len - BLOCK, out + len - BLOCK))
+        return len; /* as above */
+    for (; at < len && in[at] >= 0x01 && in[at] <= 0x7f; at++)
+        out[at] = (char)in[at];
     return at;
 }
 
@@ -143,21 +200,25 @@ sequence_size(const uint8_t *in, size_t len)
 size_t
 text_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy)
 {
-    size_t at = copy_ascii_bytes(in, len, out);
-    char *end = out + at;
+    size_t at = 0;
+    char *end = out;
 
     while (at < len) {
-        size_t size = sequence_size(in + at, len - at);
+        size_t size = copy_ascii_bytes(in + at, len - at, end);
 
-        if (size == 0) {
-            end = put_scalar(end, REPLACEMENT);
-            *lossy = true;
-            at++;
-            continue;
-        }
-        memcpy(end, in + at, size);
-        end += size;
         at += size;
+        end += size;
+        while (at < len && (in[at] == 0 || in[at] >= 0x80)) {
+            size = sequence_size(in + at, len - at);
+            if (size == 0) {
+                end = put_scalar(end, REPLACEMENT);
+                *lossy = true;
+                at++;
+            } else {
+                end = mempcpy(end, in + at, size);
+                at += size;
+            }
+        }
     }
     *end = '\0';
     return (size_t)(end - out);

@@ -82,7 +82,7 @@ is_settled(const struct vm *vm)
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
         const struct vmlog_cursor *cursor = &vm->log.cursors[sink];
 
-        if (vm->turns[sink].active || (cursor->joined && cursor->gaps_open > 0))
+        if (vm->turns[sink].active || (vmlog_has_joined(&vm->log, sink) && cursor->gaps_open > 0))
             return false;
     }
     return !vm->log.first;

@@ -65,6 +65,7 @@ struct vm {
     bool paused;        /* its guests are not read, because the log is full */
     size_t refused;     /* bytes of memory that a record needs for which there was none; else 0 */
     bool dirty;         /* in the route's list of VMs to look after at the end of the turn */
+    bool grown;         /* sinks must hear that its log has */
     uint16_t power;     /* enum gr_power_op of the last lifecycle event about it, 0: none */
     struct stream *own; /* gimuxd's stream of this VM, or NULL */
     struct vm_turn turns[VMLOG_SINKS];
@@ -72,7 +73,7 @@ struct vm {
     bool damaged;           /* its files were, when they were taken up */
     struct vm_saved *saved; /* positions of solutions that were in files, until all have joined */
     LIST_ENTRY(vm) in_paused;
-    LIST_ENTRY(vm) in_dirty;
+    TAILQ_ENTRY(vm) in_dirty;
     UT_hash_handle hh; /* by uuid */
 };
 

@@ -112,7 +112,7 @@ needs_nothing(const struct vmlog *log, unsigned sink)
 {
     const struct vmlog_cursor *cursor = &log->cursors[sink];
 
-    return !cursor->joined || cursor->ack.number == log->next_number ||
+    return cursor->ack.number == log->next_number ||
            (!log->backed && cursor->gap_number <= cursor->ack.number &&
             cursor->reached.number == log->next_number);
 }
@@ -124,7 +124,7 @@ vmlog_release_if_settled(struct vmlog *log)
 {
     if (log->accept.number != log->next_number)
         return;
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+    VMLOG_EACH_JOINED (log, sink)
         if (!needs_nothing(log, sink))
             return;
     remove_all(log);
@@ -155,6 +155,19 @@ accept_stub(struct vmlog_chunk *stub)
     }
 }
 
+/* Accepts what is in the position's chunk, up to entry number `target`. */
+static void
+accept_entries(struct vmlog_position *at, uint64_t target)
+{
+    uint32_t count = count_to(at, target);
+
+    for (uint32_t i = 0; i < count; i++, pass(at)) {
+        const struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
+
+        accept_up_to(entry->stream, entry->sequence, entry->record_bytes);
+    }
+}
+
 /* Goes on to the next chunk, and removes the one that it leaves if nobody needs it. */
 static void
 leave_accepted(struct vmlog *log)
@@ -166,17 +179,32 @@ leave_accepted(struct vmlog *log)
         remove_chunk(log, chunk);
 }
 
+/* How much of what is not recorded may be accepted. */
+static uint64_t
+accept_unrecorded(const struct vmlog *log, uint64_t target)
+{
+    if (log->stall == VMLOG_WRITTEN)
+        return log->recorded;
+    VMLOG_EACH_JOINED (log, sink)
+        if (log->stall == VMLOG_STALLED && log->cursors[sink].ack.number < target)
+            target = log->cursors[sink].ack.number;
+    return target > log->recorded ? target : log->recorded;
+}
+
 void
 vmlog_advance_accept(struct vmlog *log)
 {
     struct vmlog_position *at = &log->accept;
     uint64_t target = log->next_number;
 
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (log->cursors[sink].joined && vmlog_accepted_by(log, sink) < target)
-            target = vmlog_accepted_by(log, sink);
-    if (log->backed && !log->stalled && log->recorded < target)
-        target = log->recorded;
+    VMLOG_EACH_JOINED (log, sink) {
+        uint64_t by = vmlog_accepted_by(log, sink);
+
+        if (by < target)
+            target = by;
+    }
+    if (log->backed && log->recorded < target)
+        target = accept_unrecorded(log, target);
     while (at->number < target) {
         leave_accepted(log);
         if (at->number >= target)
@@ -187,10 +215,7 @@ vmlog_advance_accept(struct vmlog *log)
             accept_stub(at->chunk);
             pass_chunk(at);
         } else {
-            struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
-
-            accept_up_to(entry->stream, entry->sequence, entry->record_bytes);
-            pass(at);
+            accept_entries(at, target);
         }
     }
     if (at->chunk)
@@ -229,11 +254,9 @@ add_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
     log->end_byte += chunk->size;
     if (!log->accept.chunk)
         log->accept = end_of(log);
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
+    VMLOG_EACH_JOINED (log, sink) {
         struct vmlog_cursor *cursor = &log->cursors[sink];
 
-        if (!cursor->joined)
-            continue;
         chunk->holders |= BIT(sink);
         if (!cursor->ack.chunk)
             cursor->ack = end_of(log);
@@ -289,6 +312,8 @@ vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry)
     log->next_number++;
     stream->last = entry->sequence;
     stream->unaccepted_bytes += entry->record_bytes;
+    if (log->joined)
+        return; /* what is new, none of them has settled */
     vmlog_advance_accept(log);
     vmlog_release_if_settled(log);
 }
@@ -300,9 +325,9 @@ vmlog_join(struct vmlog *log, unsigned sink)
 {
     struct vmlog_cursor *cursor = &log->cursors[sink];
 
-    assert(!cursor->joined);
+    assert(!vmlog_has_joined(log, sink));
     memset(cursor, 0, sizeof(*cursor));
-    cursor->joined = true;
+    log->joined |= BIT(sink);
     cursor->ack = cursor->sent = cursor->reached = end_of(log);
     cursor->accept_number = cursor->peeked_number = log->next_number;
     cursor->gap_number = UINT64_MAX;
@@ -324,7 +349,7 @@ vmlog_join_stream(struct vmlog_stream *stream, unsigned sink)
 void
 vmlog_leave(struct vmlog *log, unsigned sink)
 {
-    log->cursors[sink].joined = false;
+    log->joined &= (uint16_t)~BIT(sink);
     vmlog_advance_accept(log);
     vmlog_let_go(log, sink, log->first, NULL);
     vmlog_release_if_settled(log);
@@ -443,31 +468,26 @@ vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, 
     return batch->bytes > had ? VMLOG_FRAMES : result;
 }
 
-void
-vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
+/* Passes over the entries that went out whole or are not for the sink, up to entry number `end`, and within
+ * one chunk. Returns false at the first of which nothing, or only a part went out. */
+static bool
+pass_sent(struct vmlog_cursor *cursor, unsigned sink, uint64_t end, size_t *taken)
 {
-    struct vmlog_cursor *cursor = &log->cursors[sink];
     struct vmlog_position *at = &cursor->sent;
+    uint32_t count = count_to(at, end);
+    const struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
+    uint32_t start = at->index == 0 ? 0 : entry[1].end;
+    size_t left = *taken;
+    uint32_t i;
 
-    rest->iov_len = 0;
-    while (at->number < cursor->peeked_number && rest->iov_len == 0) {
-        struct vmlog_entry *entry = look(at, BIT(sink));
-        struct vmlog_progress *progress;
-        size_t len;
-        uint8_t *frame;
+    for (i = 0; i < count; i++, entry--) {
+        struct vmlog_progress *progress = &entry->stream->sinks[sink];
+        size_t len = entry->end - start;
 
-        if (!entry || at->number >= cursor->peeked_number)
-            break;
-        progress = &entry->stream->sinks[sink];
-        frame = frame_at(at, &len);
         if (entry->sent & BIT(sink)) {
-            if (taken == 0)
+            if (left < len)
                 break;
-            if (taken < len) {
-                *rest = (struct iovec){ frame + taken, len - taken };
-                taken = len;
-            }
-            taken -= len;
+            left -= len;
             cursor->inflight += len;
             progress->sent = entry->sequence;
         }
@@ -475,9 +495,40 @@ vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
             progress->reached = entry->sequence;
         if (!(entry->done & BIT(sink)))
             cursor->span += len + sizeof(*entry);
-        pass(at);
+        start = entry->end;
     }
-    assert(taken == 0);
+    at->index += i;
+    at->number += i;
+    *taken = left;
+    return i == count;
+}
+
+/* A part of the entry at the sent position went out; the rest will. */
+static void
+pass_begun(struct vmlog_cursor *cursor, unsigned sink, size_t taken, struct iovec *rest)
+{
+    const struct vmlog_entry *entry = look(&cursor->sent, BIT(sink));
+    size_t len;
+    uint8_t *frame = frame_at(&cursor->sent, &len);
+    size_t all = len;
+
+    assert(entry && taken < len);
+    *rest = (struct iovec){ frame + taken, len - taken };
+    pass_sent(cursor, sink, cursor->sent.number + 1, &all);
+}
+
+void
+vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_position *at = &cursor->sent;
+
+    rest->iov_len = 0;
+    while (at->number < cursor->peeked_number && look(at, BIT(sink)) && at->number < cursor->peeked_number &&
+           pass_sent(cursor, sink, cursor->peeked_number, &taken))
+        ;
+    if (taken > 0)
+        pass_begun(cursor, sink, taken, rest);
     cursor->peeked_number = at->number;
     if (cursor->reached.number < at->number)
         cursor->reached = *at;
@@ -535,8 +586,9 @@ vmlog_advance_ack(struct vmlog *log, unsigned sink)
     look(&cursor->reached, BIT(sink));
     look(&cursor->sent, BIT(sink));
     look(&cursor->ack, BIT(sink));
-    if (cursor->accept_number < cursor->ack.number) {
-        cursor->accept_number = cursor->ack.number;
+    if (cursor->accept_number < cursor->ack.number || log->stall == VMLOG_STALLED) {
+        if (cursor->accept_number < cursor->ack.number)
+            cursor->accept_number = cursor->ack.number;
         vmlog_advance_accept(log);
     }
     vmlog_let_go(log, sink, from, cursor->ack.chunk);

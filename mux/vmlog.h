@@ -69,7 +69,6 @@ struct vmlog_position {
 enum vmlog_durability { VMLOG_DELIVERED, VMLOG_RECORDED };
 
 struct vmlog_cursor {
-    bool joined;
     enum vmlog_durability durability;
     struct vmlog_position ack;     /* up to here all is settled */
     struct vmlog_position sent;    /* up to here all is sent on this connection, filtered, or done */
@@ -84,14 +83,21 @@ struct vmlog_cursor {
     size_t span;                   /* bytes of the log from ack to sent, what was given up not counted */
 };
 
+/* A backed log that cannot be written, because the disk or a bound is full, or fails: what all sinks have
+ * settled is accepted nonetheless. What a sink gave up, and what was sent to it, must be acknowledged first:
+ * after a restart nobody else would know of it. One whose file failed to be synced has no files until it was empty:
+ * there, what is given up waits for nobody. */
+enum vmlog_stall { VMLOG_WRITTEN, VMLOG_STALLED, VMLOG_BROKEN };
+
 struct vmlog {
     struct vmlog_pool *pool;
     struct vmlog_chunk *first;
     struct vmlog_chunk *last;
     size_t bytes;                 /* of chunks */
     uint64_t next_number;         /* entries ever appended */
+    uint16_t joined;              /* bit per sink */
     bool backed;                  /* written to files: nothing is accepted that is not recorded */
-    bool stalled;                 /* it cannot be written: what all sinks have is accepted nonetheless */
+    enum vmlog_stall stall;       /* why it is not written at the time */
     uint64_t recorded;            /* up to here all is in a file, or settled for all and that is in a file */
     uint64_t end_byte;            /* bytes of chunks ever added */
     struct vmlog_position accept; /* up to here no sink holds a guest back */
@@ -99,6 +105,25 @@ struct vmlog {
 };
 
 void vmlog_init(struct vmlog *log, struct vmlog_pool *pool);
+
+static inline bool
+vmlog_has_joined(const struct vmlog *log, unsigned sink)
+{
+    return log->joined >> sink & 1;
+}
+
+/* The first sink from `sink` on that has joined, or VMLOG_SINKS. */
+static inline unsigned
+vmlog_next_joined(const struct vmlog *log, unsigned sink)
+{
+    unsigned left = (unsigned)log->joined >> sink;
+
+    return left ? sink + (unsigned)__builtin_ctz(left) : VMLOG_SINKS;
+}
+
+#define VMLOG_EACH_JOINED(log, sink)                                                                         \
+    for (unsigned sink = vmlog_next_joined((log), 0); (sink) < VMLOG_SINKS;                                  \
+         (sink) = vmlog_next_joined((log), (sink) + 1))
 
 /* Gives every chunk back to the pool. Streams must not be used with the log any more. */
 void vmlog_fini(struct vmlog *log);
@@ -195,7 +220,7 @@ void vmlog_set_backed(struct vmlog *log, bool backed);
 void vmlog_set_durability(struct vmlog *log, unsigned sink, enum vmlog_durability durability);
 
 /* Whether writing fails at the time. */
-void vmlog_set_stalled(struct vmlog *log, bool stalled);
+void vmlog_set_stall(struct vmlog *log, enum vmlog_stall stall);
 
 /* How far the sink lets guests forget, as a number of entries. */
 uint64_t vmlog_accepted_by(const struct vmlog *log, unsigned sink);
@@ -249,6 +274,9 @@ void vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stre
 /* What is to be written to a file of the sink's progress; of what the file does not have, behind `last`, it
  * says only that the SVM has acknowledged it. */
 struct vmlog_saved vmlog_save(const struct vmlog_progress *progress, uint64_t last);
+
+/* Makes it say no more than that the sink has settled up to `last`; what the SVM has acknowledged stays. */
+void vmlog_saved_limit(struct vmlog_saved *saved, uint64_t last);
 
 /* Entries that are not settled, sent or not, for status and metrics. What was given up counts too while the
  * cursor stands before it. */

@@ -26,24 +26,23 @@ check_cursor(const struct vmlog *log, unsigned sink)
     assert((cursor->gap_number == UINT64_MAX) == (cursor->gaps_open == 0));
     while (at.chunk) {
         const struct vmlog_entry *entry = look(&at, 0);
+        bool held = at.chunk->holders & BIT(sink);
         size_t len;
 
         if (at_stub(&at)) {
-            assert(at.number >= cursor->reached.number || (at.chunk->given_up & BIT(sink)) ||
-                   !(at.chunk->holders & BIT(sink)));
+            assert(at.number >= cursor->reached.number || (at.chunk->given_up & BIT(sink)) || !held);
             pass_chunk(&at);
             continue;
         }
         if (!entry)
             break;
         frame_at(&at, &len);
-        if (at.number < cursor->sent.number && (entry->sent & BIT(sink)))
+        if (held && at.number < cursor->sent.number && (entry->sent & BIT(sink)))
             inflight += len;
-        if (at.number < cursor->sent.number && !(entry->done & BIT(sink)))
+        if (held && at.number < cursor->sent.number && !(entry->done & BIT(sink)))
             span += len + sizeof(*entry);
         assert(!(entry->sent & entry->done & BIT(sink)));
-        if (!(at.chunk->holders & BIT(sink)) ||
-            (at.number >= cursor->gap_number && at.number < cursor->reached.number))
+        if (!held || (at.number >= cursor->gap_number && at.number < cursor->reached.number))
             assert((entry->done & BIT(sink)) || entry->sequence <= entry->stream->sinks[sink].former);
         pass(&at);
     }
@@ -67,6 +66,6 @@ vmlog_check(const struct vmlog *log)
     assert(log->accept.number <= log->next_number);
     check_position(log, &log->accept);
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (log->cursors[sink].joined)
+        if (vmlog_has_joined(log, sink))
             check_cursor(log, sink);
 }

@@ -47,12 +47,14 @@ vmlog_chunk_take(struct vmlog_pool *pool, uint32_t size)
             return NULL;
     }
     pool->used += size;
+    if (pool->peak < pool->used)
+        pool->peak = pool->used;
     memset(chunk, 0, sizeof(*chunk));
     chunk->size = size;
     return chunk;
 }
 
-/* A quarter of what is in use, and a little, is kept for the next burst; the rest goes back to the system. */
+/* What comes and goes with every turn of the loop is not given back to the system each time. */
 void
 vmlog_chunk_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk)
 {
@@ -68,7 +70,7 @@ vmlog_chunk_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk)
     if (chunk->loaded_for)
         pool->loaded[chunk->loaded_for - 1] -= chunk->size;
     pool->used -= chunk->size;
-    if (list && pool->spare + chunk->size <= pool->used / 4 + 16 * VMLOG_LARGE_CHUNK &&
+    if (list && pool->used + pool->spare + chunk->size <= pool->peak &&
         pool->used + pool->spare + chunk->size <= pool->limit) {
         chunk->next = *list;
         *list = chunk;
@@ -76,6 +78,14 @@ vmlog_chunk_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk)
     } else {
         free(chunk);
     }
+}
+
+void
+vmlog_pool_trim(struct vmlog_pool *pool)
+{
+    pool->peak = pool->used > pool->peak / 2 ? pool->used : pool->peak / 2;
+    drop_spares(pool, &pool->spare_large, pool->peak - pool->used);
+    drop_spares(pool, &pool->spare_small, pool->peak - pool->used);
 }
 
 void

@@ -72,6 +72,7 @@ struct vmlog_pool {
     struct vmlog_chunk *spare_small;
     struct vmlog_chunk *spare_large;
     size_t spare; /* bytes of spare chunks; used + spare passes the limit only where used alone does */
+    size_t peak;  /* bytes that were in use lately: so much is kept, spare chunks included */
     size_t stubs; /* bytes of stubs */
     size_t loaded[VMLOG_POOL_SINKS]; /* bytes of chunks that were loaded for each sink, part of used */
     /* A chunk or stub that is in a segment is no more; or NULL. */
@@ -82,11 +83,15 @@ struct vmlog_pool {
  * up to its data. The caller has compared the limit. NULL if out of memory. */
 struct vmlog_chunk *vmlog_chunk_take(struct vmlog_pool *pool, uint32_t size);
 
-/* Gives a chunk back: to the spare ones, if they are few, or to the system. Its segment hears of it. */
+/* Gives a chunk back: to the spare ones, if no more was in use lately, or to the system. Its segment hears of
+ * it. */
 void vmlog_chunk_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk);
 
 /* A stub with room for so many ranges, zeroed; NULL if out of memory. It is given back like a chunk. */
 struct vmlog_chunk *vmlog_stub_take(struct vmlog_pool *pool, uint32_t ranges);
+
+/* Called now and then: forgets a part of the former peak, and frees the spare chunks beyond it. */
+void vmlog_pool_trim(struct vmlog_pool *pool);
 
 /* Frees the spare chunks. */
 void vmlog_pool_fini(struct vmlog_pool *pool);

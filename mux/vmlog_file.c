@@ -23,11 +23,11 @@ vmlog_set_backed(struct vmlog *log, bool backed)
 }
 
 void
-vmlog_set_stalled(struct vmlog *log, bool stalled)
+vmlog_set_stall(struct vmlog *log, enum vmlog_stall stall)
 {
-    if (log->stalled == stalled)
+    if (log->stall == stall)
         return;
-    log->stalled = stalled;
+    log->stall = stall;
     vmlog_advance_accept(log);
     vmlog_release_if_settled(log);
 }
@@ -72,8 +72,8 @@ vmlog_settled_number(const struct vmlog *log)
 {
     uint64_t number = log->next_number;
 
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (log->cursors[sink].joined && log->cursors[sink].ack.number < number)
+    VMLOG_EACH_JOINED (log, sink)
+        if (log->cursors[sink].ack.number < number)
             number = log->cursors[sink].ack.number;
     return number;
 }
@@ -81,11 +81,10 @@ vmlog_settled_number(const struct vmlog *log)
 bool
 vmlog_is_delivered(const struct vmlog *log, const struct vmlog_stream *stream)
 {
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
+    VMLOG_EACH_JOINED (log, sink) {
         const struct vmlog_cursor *cursor = &log->cursors[sink];
 
-        if (cursor->joined && cursor->durability == VMLOG_RECORDED &&
-            stream->sinks[sink].settled < stream->accepted)
+        if (cursor->durability == VMLOG_RECORDED && stream->sinks[sink].settled < stream->accepted)
             return false;
     }
     return true;
@@ -172,11 +171,9 @@ replace(struct vmlog *log, struct vmlog_chunk *from, struct vmlog_chunk *to)
     log->bytes += to->stub ? 0 : to->size;
     log->bytes -= from->stub ? 0 : from->size;
     move_position(&log->accept, from, to);
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
+    VMLOG_EACH_JOINED (log, sink) {
         struct vmlog_cursor *cursor = &log->cursors[sink];
 
-        if (!cursor->joined)
-            continue;
         move_position(&cursor->ack, from, to);
         move_position(&cursor->sent, from, to);
         move_position(&cursor->reached, from, to);
@@ -411,20 +408,36 @@ take_from(uint64_t *count, uint64_t *ahead)
     *ahead -= taken;
 }
 
-/* What the SVM acknowledged ahead of its turn is counted and not settled; it will be counted again. */
+/* What the SVM acknowledged ahead of its turn is counted and not settled; it will be counted again. Behind a
+ * gap that it had already, more may be settled than is counted; that will be counted, too. */
 struct vmlog_saved
 vmlog_save(const struct vmlog_progress *progress, uint64_t last)
 {
     uint64_t open = progress->gap_last ? progress->gap_last - progress->gap_first + 1 : 0;
+    uint64_t counted = progress->base + progress->delivered + progress->filtered + progress->gapped - open;
     struct vmlog_saved saved = { .settled = progress->settled < last ? progress->settled : last,
                                  .acked = progress->acked,
                                  .delivered = progress->delivered,
                                  .filtered = progress->filtered,
                                  .gapped = progress->gapped - open };
-    uint64_t ahead = saved.delivered + saved.filtered + saved.gapped - (saved.settled - progress->base);
+    uint64_t ahead;
 
+    if (saved.settled > counted)
+        saved.settled = counted;
+    ahead = counted - saved.settled;
     take_from(&saved.delivered, &ahead);
     take_from(&saved.filtered, &ahead);
     take_from(&saved.gapped, &ahead);
     return saved;
+}
+
+void
+vmlog_saved_limit(struct vmlog_saved *saved, uint64_t last)
+{
+    uint64_t ahead = saved->settled > last ? saved->settled - last : 0;
+
+    saved->settled -= ahead;
+    take_from(&saved->delivered, &ahead);
+    take_from(&saved->filtered, &ahead);
+    take_from(&saved->gapped, &ahead);
 }

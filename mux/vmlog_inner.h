@@ -55,6 +55,15 @@ pass(struct vmlog_position *at)
     at->number++;
 }
 
+/* How many entries follow in the position's chunk, up to entry number `end`. */
+static inline uint32_t
+count_to(const struct vmlog_position *at, uint64_t end)
+{
+    uint32_t left = at->chunk->count - at->index;
+
+    return end - at->number < left ? (uint32_t)(end - at->number) : left;
+}
+
 static inline uint8_t *
 frame_at(const struct vmlog_position *at, size_t *len)
 {

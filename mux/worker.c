@@ -221,6 +221,17 @@ on_keeper(void *arg, unsigned events)
     }
 }
 
+/* main has held it back until now, and the keeper for both. */
+static void
+take_hup(void)
+{
+    sigset_t hup;
+
+    sigemptyset(&hup);
+    sigaddset(&hup, SIGHUP);
+    sigprocmask(SIG_UNBLOCK, &hup, NULL);
+}
+
 static bool
 start_loop(struct worker *worker)
 {
@@ -251,6 +262,7 @@ start_loop(struct worker *worker)
         !loop_signal(worker->loop, SIGHUP, on_reload, worker))
         return false;
     loop_watch_set(worker->control_watch, LOOP_READ);
+    take_hup();
     return true;
 }
 

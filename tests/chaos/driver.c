@@ -118,6 +118,7 @@ say_hello(struct driver *driver)
     event_vm_uuid(driver->stream->vm, hello->vm_uuid);
     event_boot_id(driver->stream->vm, driver->stream->boot, hello->boot_id);
     hello->first_held = driver->stream->acked + 1;
+    ledger_hello(driver->stream);
     queue_record(driver, &record);
     driver->hellos++;
     driver->state = DRIVER_GREETING;

@@ -156,11 +156,23 @@ ledger_event(struct stream *stream, struct reader *reader, const struct gimux_ev
                   (unsigned long long)event->sequence, why);
 }
 
+/* Whether the reader may be told that it will not get a sequence with these flags. What the driver still has
+ * is never gone: if it is not in files it comes again. */
+static bool
+may_be_gone(const struct stream *stream, const struct reader *reader, uint64_t sequence, uint8_t flags,
+            enum gimux_gap_reason reason)
+{
+    if (reason == GIMUX_GAP_DRIVER && sequence > stream->forgotten)
+        return false;
+    return reader->gap_reasons & 1u << reason || (flags & HURT && HURT_REASONS & 1u << reason) ||
+           (flags & GOT && sequence <= stream->unwritten &&
+            (reason == GIMUX_GAP_DRIVER || reason == GIMUX_GAP_RESTART));
+}
+
 void
 ledger_gap(struct stream *stream, struct reader *reader, const struct gimux_gap *gap)
 {
     const struct account *account = &stream->accounts[reader->index];
-    unsigned reason = 1u << gap->reason;
     char buf[WHO_MAX];
     uint64_t wanted = 0;
     uint64_t wrong = 0;
@@ -180,8 +192,7 @@ ledger_gap(struct stream *stream, struct reader *reader, const struct gimux_gap 
         if (!is_wanted(stream, reader, sequence))
             continue;
         wanted++;
-        if (reader->gap_reasons & reason ||
-            ((flags & HURT || (flags & GOT && reader->forgets)) && HURT_REASONS & reason))
+        if (may_be_gone(stream, reader, sequence, flags, gap->reason))
             continue;
         wrong++;
         had += (flags & GOT) != 0;
@@ -201,6 +212,22 @@ ledger_damaged(struct stream *stream, uint64_t first, uint64_t last)
     for (uint64_t sequence = first; sequence <= last && sequence <= stream->made; sequence++)
         for (int i = 0; i < LEDGER_SVMS; i++)
             stream->accounts[i].flags[sequence - stream->base - 1] |= HURT;
+}
+
+void
+ledger_forgets(struct stream *stream, bool full)
+{
+    stream->forgets = true;
+    if (full)
+        stream->unwritten = stream->made;
+}
+
+void
+ledger_hello(struct stream *stream)
+{
+    if (stream->forgets)
+        stream->forgotten = stream->acked;
+    stream->forgets = false;
 }
 
 /* Sequences above `after` may come again. */

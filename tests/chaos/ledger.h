@@ -33,7 +33,10 @@ struct stream {
     uint64_t sent;  /* the highest that was ever sent */
     uint64_t acked; /* to the driver */
     uint64_t base;
-    uint64_t room; /* sequences that the flags have room for */
+    uint64_t forgotten; /* up to here gimuxd may have forgotten what it acknowledged: see ledger_forgets */
+    bool forgets;       /* the next HELLO says how far that is */
+    uint64_t unwritten; /* up to here, of what SVMs had no file may tell */
+    uint64_t room;      /* sequences that the flags have room for */
     struct account accounts[LEDGER_SVMS];
     struct stream *former; /* the same driver's in the boot before */
 };
@@ -44,7 +47,6 @@ struct reader {
     const char *name;
     bool mutes;           /* the two prefixes of event.h */
     unsigned gap_reasons; /* bits 1 << enum gimux_gap_reason that its policy allows for what it wants */
-    bool forgets;         /* what a former life had may be in a gap of the next one */
     unsigned accepts_at;  /* enum gr_level that an ACK of what it has not got must have; 0: it never may */
     uint64_t events;      /* that it was delivered */
     uint64_t gapped;      /* sequences that it wanted, in gaps */
@@ -62,6 +64,16 @@ void ledger_gap(struct stream *stream, struct reader *reader, const struct gimux
 
 /* What stood in files of these events was damaged: they may come or be in a gap. */
 void ledger_damaged(struct stream *stream, uint64_t first, uint64_t last);
+
+/* gimuxd ended, and what it had written was damaged, or it could not write since the disk was `full`. Of what
+ * it had acknowledged to the driver, and no more, there may be gaps with reason DRIVER: of what was damaged;
+ * of what a solution gave up by its policy; and with a full disk of what a solution has, since no file must
+ * say so. Nor need a file say then that it has it: if its SVM has forgotten, too, the reason may be RESTART.
+ */
+void ledger_forgets(struct stream *stream, bool full);
+
+/* The driver is about to say HELLO. */
+void ledger_hello(struct stream *stream);
 
 /* The driver is about to be acknowledged all up to `last`, as safe as `level` says. */
 void ledger_acked(struct stream *stream, const struct reader *reader, uint64_t last, unsigned level);

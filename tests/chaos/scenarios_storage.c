@@ -183,8 +183,10 @@ fill_disk(struct world *world)
     if (chance_one_in(2))
         fault_svm(world, world_any_svm(world));
     world_run(world, (int64_t)chance_between(50, 1000));
-    if (chance_one_in(4))
+    if (chance_one_in(4)) {
         fault_kill(world);
+        world_forgets(world, true);
+    }
     set_flag(world, "full", false);
     return 1;
 }
@@ -206,7 +208,6 @@ const struct scenario scenario_disk_full = {
                          { "delivered", "pause", "delivered", true, false } },
                .rate = 10000,
                .storage = true,
-               .forgets = true,
                .limits = LIMITS },
 };
 
@@ -241,6 +242,7 @@ damage(struct world *world)
     world_kill(world, DAEMON_ALL);
     places = damage_some(daemon_path(&world->daemon, "storage", dir), on_hit, world);
     world_restart(world);
+    world_forgets(world, false);
     for (unsigned i = 0; i < world->conf.svm_count; i++)
         fault_svm_end(world, &world->svms[i]);
     return places;

@@ -144,6 +144,13 @@ world_any_svm(struct world *world)
 }
 
 void
+world_forgets(struct world *world, bool full)
+{
+    for (unsigned i = 0; i < world->driver_count; i++)
+        ledger_forgets(world->drivers[i].stream, full);
+}
+
+void
 world_boot_a_vm(struct world *world)
 {
     uint32_t vm = world_any_driver(world)->stream->vm;
@@ -286,15 +293,12 @@ make_svm(struct world *world, unsigned index)
     unsigned reasons = world->conf.gap_reasons;
 
     if (strcmp(conf->policy, "drop") == 0)
-        reasons |= 1u << GIMUX_GAP_OVERFLOW | 1u << GIMUX_GAP_RESTART;
-    if (strcmp(conf->policy, "drop") == 0 && world->conf.forgets) /* nor what it has dropped */
-        reasons |= 1u << GIMUX_GAP_DRIVER;
+        reasons |= 1u << GIMUX_GAP_OVERFLOW | 1u << GIMUX_GAP_RESTART | 1u << GIMUX_GAP_DRIVER;
     svm->conf = *conf;
     svm->reader = (struct reader){ .index = index,
                                    .name = conf->name,
                                    .mutes = conf->mutes,
                                    .gap_reasons = reasons,
-                                   .forgets = world->conf.forgets,
                                    .accepts_at = !world->conf.storage                       ? 0
                                                  : strcmp(conf->durability, "process") == 0 ? GR_LEVEL_PROCESS
                                                  : strcmp(conf->durability, "disk") == 0    ? GR_LEVEL_DISK

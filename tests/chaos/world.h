@@ -26,7 +26,6 @@ struct world_conf {
     const char *top;      /* lines outside of any section */
     const char *preload;  /* library for gimuxd's LD_PRELOAD, or NULL */
     unsigned gap_reasons; /* bits that every SVM may see, whatever its policy */
-    bool forgets;         /* gimuxd cannot always write what a former life of an SVM has acknowledged */
 };
 
 struct world {
@@ -55,6 +54,9 @@ bool world_open(struct world *world, const struct world_conf *conf, const char *
 
 /* Ends everything; the directory stays if `keep`. */
 void world_close(struct world *world, bool keep);
+
+/* What gimuxd had acknowledged it may have forgotten when it comes up again: see ledger_forgets. */
+void world_forgets(struct world *world, bool full);
 
 /* Writes gimuxd.conf again, as it is now. */
 bool world_write_conf(const struct world *world);

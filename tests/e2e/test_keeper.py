@@ -47,6 +47,36 @@ def test_the_keeper_ends_as_the_worker_does(world, number, name):
     assert not (world.run / "pid").exists()
 
 
+def holds_hup(pid):
+    """Whether the process has SIGHUP blocked."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^SigBlk:\s*(\S+)", status, re.MULTILINE).group(1), 16) >> (signal.SIGHUP - 1) & 1
+
+
+def test_a_reload_that_comes_too_early_is_made_later(world):
+    """SIGHUP ended a gimuxd that was reading its configuration: here it is a pipe, so that both take their time."""
+    path = world.configure({})
+    text = path.read_text()
+    path.unlink()
+    os.mkfifo(path)
+    gimuxd = world.gimuxd = world.track(Program("gimuxd", "-f", "-c", path))
+    keeper = gimuxd.process.pid
+    wait_for("the keeper to hold SIGHUP", lambda: holds_hup(keeper))
+    gimuxd.kill(signal.SIGHUP)
+    path.write_text(text)
+    worker, = wait_for("the worker", lambda: children(keeper))
+    wait_for("the worker's program", lambda: b"--worker" in pathlib.Path(f"/proc/{worker}/cmdline").read_bytes())
+    assert holds_hup(worker)
+    os.kill(worker, signal.SIGHUP)
+    pipe = os.open(path, os.O_WRONLY)
+    path.unlink()
+    path.write_text(text)  # is read by the reload
+    os.write(pipe, text.encode())
+    os.close(pipe)
+    gimuxd.wait_err("up with")
+    world.wait_metric("gimux_reloads_total", 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_that_end_reach_the_worker(world, number):
     svm = world.svm("svm", "--quiet")

@@ -190,6 +190,31 @@ def test_keys_are_read_as_the_user_at_start_as_on_reload(world, pki):
         driver.say_hello().events(5).expect_ack(5)
 
 
+def test_check_says_whether_files_can_be_written(world):
+    give_run_directory(world)
+    files = world.run / "logs"
+    path = configure(world, {}, rest=f'user = "nobody"\nstorage {{\n    dir = "{files}"\n}}')
+
+    def check(status, line):
+        gimuxd = world.track(Program("gimuxd", "--check", "-c", path))
+        assert gimuxd.wait() == status
+        assert (gimuxd.lines["err"] == []) if line is None else re.search(line, gimuxd.err), gimuxd.err
+
+    check(0, rf"warning storage: {files} does not exist: it is made at start \(as user nobody\)$")
+    assert not files.exists()
+    files.mkdir(mode=0o700)
+    check(1, rf"error storage: {files}: expected a directory that may be written: Permission denied \(as user nobody\)$")
+    os.chown(files, NOBODY.pw_uid, NOBODY.pw_gid)
+    check(0, None)
+    files.rmdir()
+    os.chown(world.run, 0, 0)
+    os.chmod(world.run, 0o755)
+    check(1, rf"error storage: cannot make the directory {files}: Permission denied \(as user nobody\)$")
+    files.write_text("")
+    files.chmod(0o666)
+    check(1, rf"error storage: {files}: expected a directory that may be written: Not a directory \(as user nobody\)$")
+
+
 # ---- system calls ----
 
 PROBE = r"""

@@ -159,6 +159,32 @@ def test_damage_costs_what_was_damaged(world):
     assert (gap["first"], gap["last"], gap["reason"]) == (500, 500, "storage")
 
 
+def test_a_new_solution_begins_now_though_files_were_damaged(world):
+    """Those that are configured when damaged files are taken up are told what is missing; one that comes later is not."""
+    port = away(world)
+    solutions = {"s": solution(port)}
+    world.configure(solutions, rest=storage(world))
+    world.start()
+    with Driver(world.shared, VM % 1, BOOT % 1) as driver:
+        driver.say_hello().events(100)
+        driver.expect_ack(100)
+    kill(world)
+    segment, = segments(world)
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"/tmp/file-50")] ^= 1
+    segment.write_bytes(data)
+    world.start()
+    world.gimuxd.wait_err("storage: damage in 1 places")
+    late = world.svm("late", "--json")
+    world.configure(solutions | {"late": solution(late.port)}, rest=storage(world))
+    assert world.reload()
+    with Driver(world.shared, VM % 1, BOOT % 1) as driver:
+        driver.say_hello(first_held=101).events(10)
+        events = late.wait_events(10, driver="linux")
+        assert [e["sequence"] for e in events] == list(range(101, 111))
+        assert not [line for line in late.lines["out"] if '"gap"' in line and '"linux"' in line]
+
+
 def test_what_belongs_to_nothing_is_left_alone(world):
     (world.directory / "logs").mkdir()
     strays = [world.directory / "logs" / name for name in ("notes.txt", "x.vmlog", f"{VM % 1}.1.2.vmlog")]

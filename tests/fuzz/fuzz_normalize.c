@@ -1,11 +1,13 @@
-/* Fuzzes the normalizer: the event of any record must pack, fit a frame, unpack, and hold only valid UTF-8.
- * The first byte of the input is the driver, the rest are records; VOLUMES records set the map. */
+/* Fuzzes the normalizer: the event of any record must fit a frame, encode to what protobuf-c makes of it,
+ * unpack, and hold only valid UTF-8. The first byte of the input is the driver, the rest are records; VOLUMES
+ * records set the map. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "mux/frame_encode.h"
 #include "mux/normalize.h"
 #include "proto/delimited.h"
 
@@ -58,6 +60,24 @@ check_strings(const ProtobufCMessage *message)
     }
 }
 
+/* The daemon's own encoder against protobuf-c, and where it says that the key is. */
+static void
+check_encoder(const struct normalized *normalized, const uint8_t *body, size_t size)
+{
+    static uint8_t buf[FRAME_ENCODED_MAX];
+    const char *key = normalized_key(normalized);
+    uint8_t prefix[DELIMITED_PREFIX_MAX];
+    size_t prefix_len = delimited_put_prefix(prefix, size);
+    struct frame_encoded encoded;
+
+    assert(frame_encode(normalized_frame(normalized), key, buf, sizeof(buf), &encoded));
+    assert(encoded.len == prefix_len + size && encoded.data + encoded.len == buf + sizeof(buf));
+    assert(memcmp(encoded.data, prefix, prefix_len) == 0);
+    assert(memcmp(encoded.data + prefix_len, body, size) == 0);
+    assert(encoded.key_len == (key ? strlen(key) : 0));
+    assert(!key || memcmp(encoded.data + encoded.key, key, encoded.key_len) == 0);
+}
+
 static void
 check_event(const struct normalized *normalized, const struct gr_record *record)
 {
@@ -65,18 +85,22 @@ check_event(const struct normalized *normalized, const struct gr_record *record)
     size_t size = gimux__v1__frame__get_packed_size(frame);
     uint8_t *buf = malloc(size);
     Gimux__V1__Frame *out;
-    const char *path;
-    size_t len;
+    const char *key;
 
     assert(buf && size <= DELIMITED_FRAME_MAX);
     assert(gimux__v1__frame__pack(frame, buf) == size);
+    check_encoder(normalized, buf, size);
     out = gimux__v1__frame__unpack(NULL, size, buf);
     assert(out && out->body_case == GIMUX__V1__FRAME__BODY_EVENT);
     assert(out->event->sequence == record->sequence);
     assert(out->event->class_uid == event_class_uid(normalized_class(normalized)));
     check_strings(&out->base);
-    path = normalized_path(normalized, &len);
-    assert(!path || (strcmp(path, out->event->file->path) == 0 && strlen(path) == len));
+    key = normalized_key(normalized);
+    if (record->type == GR_FILE || record->type == GR_POWER)
+        assert(strcmp(key ? key : "",
+                      record->type == GR_FILE ? out->event->file->path : out->event->power->vm_uuid) == 0);
+    else
+        assert(!key);
     gimux__v1__frame__free_unpacked(out, NULL);
     free(buf);
 }

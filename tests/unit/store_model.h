@@ -1,5 +1,5 @@
-/* The people of test_store_model: guests that keep what was not acknowledged, and SVMs that keep what they
- * have and fail the test when the contract is broken.
+/* The people of test_store and test_store_model: guests that keep what was not acknowledged, and SVMs that
+ * keep what they have and fail the test when the contract is broken.
  */
 #ifndef GIMUX_TESTS_STORE_MODEL_H
 #define GIMUX_TESTS_STORE_MODEL_H
@@ -29,6 +29,8 @@ struct driver {
     uint16_t kind;
     unsigned count;
     uint64_t accepted;
+    uint64_t filed;   /* of that, while files could be written: else all SVMs have it, and that is enough */
+    uint64_t unfiled; /* accepted at a kill, and perhaps in no file: it may be told as a gap to who has it */
     struct item items[ITEMS];
 };
 
@@ -157,6 +159,8 @@ on_accepted(void *guest)
     assert_true(driver->stream->log.accepted <= driver->stream->log.last);
     if (driver->accepted < driver->stream->log.accepted)
         driver->accepted = driver->stream->log.accepted;
+    if (driver->stream->vm->log.accept.number <= driver->stream->vm->log.recorded)
+        driver->filed = driver->accepted;
 }
 
 static void
@@ -318,7 +322,7 @@ on_gap(struct svm *svm, const Gimux__V1__Gap *gap)
 {
     struct memory *memory = memory_by_id(svm, gap->stream);
     const struct driver *driver = driver_of(memory);
-    bool fair = model->lossy;
+    bool fair = model->lossy || (driver && gap->last_sequence <= driver->unfiled);
 
     if (gap->reason == GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW)
         fair = fair || svm->dropped;
@@ -480,6 +484,36 @@ svm_connect(struct svm *svm)
     }
     svm->up = true;
     assert_null(route_sink_up(&model->route, &svm->sink, hello));
+}
+
+/* ---- gimuxd ---- */
+
+static void
+add_solution(struct svm *svm)
+{
+    assert_true(route_add_sink(&model->route, &svm->sink, svm->conf, &sink_ops, svm));
+    svm->dropped |= svm->conf->policy == CONF_POLICY_DROP;
+}
+
+/* It was killed. What is done here reaches no file. */
+static void
+close_gimuxd(void)
+{
+    io.dead = true;
+    model->open = false;
+    disk_finish(the_disk);
+    route_fini(&model->route);
+    for (unsigned i = 0; i < model->conf.solution_count; i++) {
+        svm_disconnect(&model->svms[i]);
+        sink_fini(&model->svms[i].sink);
+    }
+    for (unsigned i = 0; i < DRIVERS; i++) {
+        struct driver *driver = &model->drivers[i];
+
+        driver->stream = NULL;
+        if (driver->filed < driver->accepted)
+            driver->unfiled = driver->accepted;
+    }
 }
 
 #endif

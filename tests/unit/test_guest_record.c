@@ -439,6 +439,13 @@ test_text_lengths_are_checked(void **state)
     buf[27] = 0xff;
     assert_int_equal(gr_decode(buf, GR_MAX_RECORD, &record, why), GR_INVALID);
     assert_non_null(strstr(why, "a text of 65535 bytes, expected at most 65534"));
+    memset(buf, 0, GR_MAX_RECORD);
+    from_hex(sample_of(GR_FILE)->wire, buf);
+    put_size(buf, GR_MAX_RECORD);
+    buf[72] = 0xff;
+    buf[73] = 0xff;
+    assert_int_equal(gr_decode(buf, GR_MAX_RECORD, &record, why), GR_INVALID);
+    assert_non_null(strstr(why, "FILE record: a text of 65535 bytes, expected at most 65534"));
     free(buf);
 }
 

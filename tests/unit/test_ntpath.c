@@ -79,7 +79,7 @@ expect_path(const char *in, const char *expected)
     char *buf = strdup(in);
 
     assert_non_null(buf);
-    assert_string_equal(ntpath_simplify(buf, &map), expected);
+    assert_string_equal(ntpath_simplify(buf, strlen(buf), &map), expected);
     free(buf);
 }
 
@@ -96,6 +96,8 @@ test_devices_become_letters(void **state)
     expect_path("\\Device\\HarddiskVolume2x", "\\Device\\HarddiskVolume2x");
     expect_path("\\Device\\HarddiskVolume", "\\Device\\HarddiskVolume");
     expect_path("\\X\\a", "F:\\a");
+    expect_path("\\x\\a", "F:\\a");
+    expect_path("\\Y\\a", "\\Y\\a");
     expect_path("\\Device\\NamedPipe\\lsass", "\\Device\\NamedPipe\\lsass");
 }
 
@@ -153,8 +155,8 @@ test_without_volumes_devices_stay(void **state)
     char share[] = "\\Device\\Mup\\srv\\share";
 
     (void)state;
-    assert_string_equal(ntpath_simplify(path, NULL), "\\Device\\HarddiskVolume2\\a");
-    assert_string_equal(ntpath_simplify(share, NULL), "\\\\srv\\share");
+    assert_string_equal(ntpath_simplify(path, strlen(path), NULL), "\\Device\\HarddiskVolume2\\a");
+    assert_string_equal(ntpath_simplify(share, strlen(share), NULL), "\\\\srv\\share");
 }
 
 static void

@@ -209,6 +209,26 @@ test_gap_of_a_restart(void **state)
     assert_int_equal(stream->log.sinks[SLOT].gapped, 3);
 }
 
+/* A former gimuxd's files know of a stream from 10 on; that what was before is gone is told those who had not
+ * got it. */
+static void
+test_gap_of_files_that_the_svm_had(void **state)
+{
+    struct world *world = *state;
+    struct stream *stream = add_stream(world, 'a', '1', 10);
+
+    vmlog_join_stream_saved(&stream->log, SLOT, &(struct vmlog_saved){ 0 });
+    vmlog_gap_saved(&stream->vm->log, SLOT, &stream->log, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
+    append(world, stream, 1, 0);
+    up_with_position(world, 'a', '1', 4);
+    pump(world);
+    assert_string_equal(words(world), "S1@5 G1:5-9r3");
+    sink_down(&world->sink, &world->table);
+    up_with_position(world, 'a', '1', 9);
+    pump(world);
+    assert_string_equal(words(world), "S1@10 1.10");
+}
+
 static void
 test_positions_that_are_no_gap(void **state)
 {
@@ -331,6 +351,7 @@ main(void)
         TEST(test_bad_hellos),
         TEST(test_announced_on_every_connection),
         TEST(test_gap_of_a_restart),
+        TEST(test_gap_of_files_that_the_svm_had),
         TEST(test_positions_that_are_no_gap),
         TEST(test_acknowledgements),
         TEST(test_progress),

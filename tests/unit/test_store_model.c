@@ -7,13 +7,6 @@
 
 /* ---- gimuxd ---- */
 
-static void
-add_solution(struct svm *svm)
-{
-    assert_true(route_add_sink(&model->route, &svm->sink, svm->conf, &sink_ops, svm));
-    svm->dropped |= svm->conf->policy == CONF_POLICY_DROP;
-}
-
 /* Policies and durabilities that a configuration may have. */
 static void
 configure(void)
@@ -37,7 +30,7 @@ configure(void)
         model->unbacked = true;
 }
 
-/* What was accepted is there after a restart. */
+/* What was accepted is there after a restart, if it could be written. */
 static void
 check_taken_up(const struct driver *driver)
 {
@@ -50,11 +43,11 @@ check_taken_up(const struct driver *driver)
     memset(boot, '1', sizeof(boot));
     vm = vm_find(&model->route.table, uuid);
     stream = vm ? vm_stream_find(vm, driver->kind, boot) : NULL;
-    if (driver->accepted > 0 && !model->lossy && !model->unbacked) {
+    if (driver->filed > 0 && !model->lossy && !model->unbacked) {
         assert_non_null(stream);
-        if (stream->log.last < driver->accepted)
+        if (stream->log.last < driver->filed)
             fail_msg("lost: %c%u: accepted %llu, taken up %llu", driver->vm, driver->kind,
-                     (unsigned long long)driver->accepted, (unsigned long long)stream->log.last);
+                     (unsigned long long)driver->filed, (unsigned long long)stream->log.last);
     }
     if (stream && driver->count > 0)
         assert_true(stream->log.last <= driver->items[driver->count - 1].last);
@@ -86,22 +79,6 @@ open_gimuxd(void)
     for (unsigned i = 0; i < DRIVERS; i++)
         check_taken_up(&model->drivers[i]);
     check_files();
-}
-
-/* It was killed. What is done here reaches no file. */
-static void
-close_gimuxd(void)
-{
-    io.dead = true;
-    model->open = false;
-    disk_finish(the_disk);
-    route_fini(&model->route);
-    for (unsigned i = 0; i < SVMS; i++) {
-        svm_disconnect(&model->svms[i]);
-        sink_fini(&model->svms[i].sink);
-    }
-    for (unsigned i = 0; i < DRIVERS; i++)
-        model->drivers[i].stream = NULL;
 }
 
 static void

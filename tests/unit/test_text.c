@@ -90,6 +90,39 @@ expect_utf8(struct gr_text in, const char *expected, bool expected_lossy)
     free(out);
 }
 
+/* Runs of ASCII are copied in blocks: whatever is in their midst is seen, at every place of every length. */
+static void
+test_utf16_is_the_same_at_every_place(void **state)
+{
+    static const struct {
+        char16_t unit;
+        const char *text;
+    } odd[] = { { 0, FFFD },           { 0x7f, "\x7f" },           { 0x80, "\xc2\x80" },
+                { 0x141, "\xc5\x81" }, { 0x4100, "\xe4\x84\x80" }, { 0x8041, "\xe8\x81\x81" },
+                { 0xdc41, FFFD } };
+    char16_t units[70];
+    char expected[220];
+
+    (void)state;
+    for (size_t len = 1; len <= 70; len++) {
+        for (size_t at = 0; at < len; at++) {
+            size_t which = (len + at) % (sizeof(odd) / sizeof(odd[0]));
+            char *end = expected;
+
+            for (size_t i = 0; i < len; i++) {
+                units[i] = i == at ? odd[which].unit : (char16_t)('!' + i);
+                if (i == at)
+                    end = stpcpy(end, odd[which].text);
+                else
+                    *end++ = (char)('!' + i);
+            }
+            *end = '\0';
+            expect_utf16((struct gr_text){ (const uint8_t *)units, (uint32_t)(2 * len) }, expected,
+                         odd[which].unit == 0 || odd[which].unit == 0xdc41);
+        }
+    }
+}
+
 static void
 test_utf8_is_kept(void **state)
 {
@@ -125,14 +158,55 @@ test_utf8_that_is_malformed_is_replaced_byte_by_byte(void **state)
     expect_utf8(B("\xc3"), FFFD, true);
 }
 
+static void
+test_utf8_is_the_same_at_every_place(void **state)
+{
+    static const struct {
+        struct gr_text in;
+        const char *out;
+        bool lossy;
+    } odd[] = { { { (const uint8_t *)"", 1 }, FFFD, true },
+                { B("\x7f"), "\x7f", false },
+                { B("\x80"), FFFD, true },
+                { B("\xc3\xa4"), "\xc3\xa4", false },
+                { B("\xff"), FFFD, true },
+                { B("\xf0\x9f\x98\x80"), "\xf0\x9f\x98\x80", false },
+                { B("\xe2\x82"), FFFD FFFD, true } };
+    uint8_t in[80];
+    char expected[80];
+
+    (void)state;
+    for (size_t len = 1; len <= 70; len++) {
+        for (size_t at = 0; at < len; at++) {
+            size_t which = (len + at) % (sizeof(odd) / sizeof(odd[0]));
+            uint8_t *in_end = in;
+            char *end = expected;
+
+            for (size_t i = 0; i < len; i++) {
+                if (i == at) {
+                    in_end = mempcpy(in_end, odd[which].in.data, odd[which].in.len);
+                    end = stpcpy(end, odd[which].out);
+                } else {
+                    *in_end++ = (uint8_t)('!' + i);
+                    *end++ = (char)('!' + i);
+                }
+            }
+            *end = '\0';
+            expect_utf8((struct gr_text){ in, (uint32_t)(in_end - in) }, expected, odd[which].lossy);
+        }
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_utf16_becomes_utf8),
         cmocka_unit_test(test_utf16_that_is_malformed_is_replaced),
+        cmocka_unit_test(test_utf16_is_the_same_at_every_place),
         cmocka_unit_test(test_utf8_is_kept),
         cmocka_unit_test(test_utf8_that_is_malformed_is_replaced_byte_by_byte),
+        cmocka_unit_test(test_utf8_is_the_same_at_every_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

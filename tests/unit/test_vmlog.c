@@ -299,6 +299,71 @@ test_leave_and_rejoin(void **state)
     assert_empty(&s->world);
 }
 
+/* ---- files ---- */
+
+/* What the SVM acknowledged ahead of its turn is counted when its entry is met again; a position that says so
+ * before the entry is settled has it counted once more after a kill. */
+static void
+test_position_has_no_count_ahead_of_it(void **state)
+{
+    struct story *s = *state;
+    const struct vmlog_progress *progress = &s->world.streams[1].sinks[3];
+    struct vmlog_saved saved;
+
+    append(&s->world, 'a');
+    append_many(&s->world, 'b', 3, 40);
+    assert_string_equal(flush(&s->link), "A1 a1 B1 b1 b2 b3");
+    ack(&s->link, 'b', 2);
+    reconnect(&s->link);
+    assert_string_equal(flush(&s->link), "A1 a1 B3 b3");
+    assert_int_equal(progress->delivered, 2);
+    saved = vmlog_save(progress, 3);
+    assert_int_equal(saved.settled, 0);
+    assert_int_equal(saved.acked, 2);
+    assert_int_equal(saved.delivered, 0);
+    ack(&s->link, 'a', 1);
+    saved = vmlog_save(progress, 3);
+    assert_int_equal(saved.settled, 2);
+    assert_int_equal(saved.delivered, 2);
+    saved = vmlog_save(progress, 1); /* the file has no more */
+    assert_int_equal(saved.settled, 1);
+    assert_int_equal(saved.acked, 2);
+    assert_int_equal(saved.delivered, 1);
+}
+
+/* The chunk of which something was counted ahead of its turn must not leave: that it was would be forgotten.
+ */
+static void
+test_counted_ahead_stays_in_memory(void **state)
+{
+    struct story *s = *state;
+    struct iovec iov[1];
+    struct vmlog_batch batch = { .iov = iov, .max = 1 };
+    struct vmlog_stream *stream;
+    struct vmlog_segment *segment = (struct vmlog_segment *)(void *)s; /* any */
+
+    link_open(&s->other, &s->world, 4);
+    vmlog_set_backed(&s->world.log, true);
+    for (unsigned sink = 3; sink <= 4; sink++)
+        vmlog_set_durability(&s->world.log, sink, VMLOG_RECORDED);
+    append(&s->world, 'a');
+    append(&s->world, 'b');
+    append_many(&s->world, 'a', 1, BIG);
+    s->world.log.first->segment = segment;
+    vmlog_recorded(&s->world.log, s->world.log.next_number);
+    vmlog_resume(&s->world.log, 3, &s->world.streams[1], 1); /* it comes back, and has b1 */
+    vmlog_announce(&s->world.streams[0], 3, s->link.connection);
+    vmlog_peek(&s->world.log, 3, &s->link.filter, s->link.connection, &batch, 100000, &stream);
+    vmlog_sent(&s->world.log, 3, 0, iov); /* the socket took nothing */
+    assert_counts(&s->link, 'b', 1, 0, 0);
+    vmlog_spill(&s->world.log, UINT16_MAX, 0);
+    assert_false(s->world.log.first->stub);
+    assert_string_equal(flush(&s->link), "a1 a2");
+    ack(&s->link, 'a', 2);
+    assert_counts(&s->link, 'b', 1, 0, 0);
+    assert_string_equal(flush(&s->other), "A1 a1 B1 b1 a2");
+}
+
 int
 main(void)
 {
@@ -316,6 +381,8 @@ main(void)
         STORY(test_resume_with_positions),
         STORY(test_resume_ahead_of_the_log),
         STORY(test_leave_and_rejoin),
+        STORY(test_position_has_no_count_ahead_of_it),
+        STORY(test_counted_ahead_stays_in_memory),
     };
 
     return cmocka_run_group_tests_name("vmlog", tests, NULL, NULL);

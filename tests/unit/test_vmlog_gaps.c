@@ -30,6 +30,48 @@ test_skip_tell_acknowledge(void **state)
     assert_empty(&s->world);
 }
 
+/* Files cannot be written: if gimuxd is killed, only the driver knows that something was given up. */
+static void
+test_gap_that_no_file_knows(void **state)
+{
+    struct story *s = *state;
+    struct vmlog *log = &s->world.log;
+
+    vmlog_set_backed(log, true);
+    append(&s->world, 'a');
+    assert_string_equal(flush(&s->link), "A1 a1");
+    ack(&s->link, 'a', 1);
+    assert_int_equal(s->world.streams[0].accepted, 0);
+    vmlog_set_stall(log, VMLOG_STALLED);
+    assert_int_equal(s->world.streams[0].accepted, 1); /* the SVM has it */
+    append_many(&s->world, 'a', 2, 40);
+    assert_int_equal(give_up(&s->link), 2);
+    assert_int_equal(s->world.streams[0].accepted, 1);
+    assert_string_equal(flush(&s->link), "a2-3");
+    assert_int_equal(s->world.streams[0].accepted, 1);
+    ack(&s->link, 'a', 3);
+    assert_int_equal(s->world.streams[0].accepted, 3); /* the SVM knows */
+    append(&s->world, 'a');
+    assert_string_equal(flush(&s->link), "a4");
+    assert_int_equal(give_up(&s->link), 0);
+    assert_int_equal(s->world.streams[0].accepted, 3); /* it may be lost on the way */
+    ack(&s->link, 'a', 4);
+    assert_int_equal(s->world.streams[0].accepted, 4);
+    append(&s->world, 'a');
+    give_up(&s->link);
+    vmlog_set_stall(log, VMLOG_WRITTEN);
+    assert_int_equal(s->world.streams[0].accepted, 4);
+    vmlog_recorded(log, log->next_number);
+    assert_int_equal(s->world.streams[0].accepted, 5); /* a file knows */
+    vmlog_set_stall(log, VMLOG_BROKEN);
+    append(&s->world, 'a');
+    give_up(&s->link);
+    assert_int_equal(s->world.streams[0].accepted, 6); /* else nobody but the SVM could bring files back */
+    assert_string_equal(flush(&s->link), "a5-6");
+    ack(&s->link, 'a', 6);
+    assert_empty(&s->world);
+}
+
 /* A gap that grows: before it was told, after, and after a part was acknowledged. */
 static void
 test_gap_is_extended(void **state)
@@ -283,6 +325,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         STORY(test_skip_tell_acknowledge),
+        STORY(test_gap_that_no_file_knows),
         STORY(test_gap_is_extended),
         STORY(test_rewind_with_open_gaps),
         STORY(test_hung_sink_costs_little),
