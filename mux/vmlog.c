@@ -418,52 +418,105 @@ vmlog_mark_done(struct vmlog_entry *entry, unsigned sink)
     entry->done |= BIT(sink);
 }
 
+/* What a peek goes through. */
+struct walk {
+    struct vmlog_cursor *cursor;
+    unsigned sink;
+    const struct vmlog_filter *filter;
+    uint32_t connection;
+    struct vmlog_batch *batch;
+    int first;       /* piece of the batch */
+    size_t full;     /* bytes in the batch with which it is full */
+    size_t may_pass; /* bytes that may still be passed over */
+    struct vmlog_position at;
+    struct vmlog_stream *unannounced;
+};
+
+/* An entry that the SVM has already: it is counted now, unless it was. */
+static void
+settle_early(struct walk *walk, struct vmlog_entry *entry, const uint8_t *frame)
+{
+    struct vmlog_progress *progress = &entry->stream->sinks[walk->sink];
+    uint16_t bit = BIT(walk->sink);
+
+    if (entry->done & bit)
+        return; /* given up, or counted when this was peeked at before */
+    if (entry->sequence > progress->former) {
+        walk->at.chunk->begun |= bit;
+        vmlog_count(progress, entry,
+                    walk->at.number < walk->cursor->reached.number ? entry->sent & bit
+                                                                   : wanted(walk->filter, entry, frame));
+    }
+    vmlog_mark_done(entry, walk->sink);
+}
+
+/* Goes through the rest of a chunk. Returns false if the walk is over. */
+static bool
+walk_chunk(struct walk *walk)
+{
+    struct vmlog_entry *entry = vmlog_chunk_entry(walk->at.chunk, walk->at.index);
+    const struct vmlog_stream *stream = NULL;
+    const struct vmlog_progress *progress = NULL;
+    uint16_t bit = BIT(walk->sink);
+    uint32_t start = walk->at.index == 0 ? 0 : entry[1].end;
+
+    for (uint32_t left = count_to(&walk->at, walk->cursor->gap_number); left > 0; left--, entry--) {
+        uint8_t *frame = walk->at.chunk->data + start;
+        size_t len = entry->end - start;
+
+        if (walk->batch->bytes >= walk->full || walk->may_pass == 0)
+            return false;
+        if (entry->stream != stream) {
+            stream = entry->stream;
+            progress = &stream->sinks[walk->sink];
+        }
+        if ((entry->done & bit) || entry->sequence <= progress->former ||
+            entry->sequence <= progress->acked) {
+            settle_early(walk, entry, frame);
+        } else if (!wanted(walk->filter, entry, frame)) {
+            entry->sent &= (uint16_t)~bit;
+            walk->may_pass -= len < walk->may_pass ? len : walk->may_pass;
+        } else if (progress->announced != walk->connection) {
+            walk->unannounced = entry->stream;
+            return false;
+        } else if (batch_add(walk->batch, walk->first, frame, len)) {
+            entry->sent |= bit;
+        } else {
+            return false;
+        }
+        start = entry->end;
+        pass(&walk->at);
+    }
+    return true;
+}
+
 enum vmlog_peek
 vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, uint32_t connection,
            struct vmlog_batch *batch, size_t max_bytes, struct vmlog_stream **stream)
 {
     struct vmlog_cursor *cursor = &log->cursors[sink];
-    struct vmlog_position at = cursor->sent;
-    enum vmlog_peek result = VMLOG_FRAMES;
     size_t had = batch->bytes;
-    size_t passed_over = 0;
-    int first = batch->count;
-    struct vmlog_entry *entry;
+    struct walk walk = { .cursor = cursor,
+                         .sink = sink,
+                         .filter = filter,
+                         .connection = connection,
+                         .batch = batch,
+                         .first = batch->count,
+                         .full = max_bytes < SIZE_MAX - had ? had + max_bytes : SIZE_MAX,
+                         .may_pass = max_bytes,
+                         .at = cursor->sent };
+    enum vmlog_peek result = VMLOG_FRAMES;
 
-    while ((entry = look(&at, BIT(sink))) && at.number < cursor->gap_number &&
-           batch->bytes - had < max_bytes && passed_over < max_bytes) {
-        struct vmlog_progress *progress = &entry->stream->sinks[sink];
-        size_t len;
-        uint8_t *frame = frame_at(&at, &len);
-
-        if (entry->done & BIT(sink)) {
-            /* given up, or counted below when this was peeked at before */
-        } else if (entry->sequence <= progress->former) {
-            vmlog_mark_done(entry, sink);
-        } else if (entry->sequence <= progress->acked) {
-            at.chunk->begun |= BIT(sink);
-            vmlog_count(progress, entry,
-                        at.number < cursor->reached.number ? entry->sent & BIT(sink)
-                                                           : wanted(filter, entry, frame));
-            vmlog_mark_done(entry, sink);
-        } else if (!wanted(filter, entry, frame)) {
-            entry->sent &= (uint16_t)~BIT(sink);
-            passed_over += len;
-        } else if (progress->announced != connection) {
-            *stream = entry->stream;
-            result = VMLOG_ANNOUNCE;
-            break;
-        } else if (batch_add(batch, first, frame, len)) {
-            entry->sent |= BIT(sink);
-        } else {
-            break;
-        }
-        pass(&at);
+    while (look(&walk.at, BIT(sink)) && walk.at.number < cursor->gap_number && walk_chunk(&walk))
+        ;
+    cursor->peeked_number = walk.at.number;
+    if (walk.unannounced) {
+        *stream = walk.unannounced;
+        result = VMLOG_ANNOUNCE;
     }
-    cursor->peeked_number = at.number;
-    if (at.number >= cursor->gap_number && cursor->gaps_untold > 0)
+    if (walk.at.number >= cursor->gap_number && cursor->gaps_untold > 0)
         result = VMLOG_TELL_GAP;
-    else if (at.number < cursor->gap_number && at_stub(&at))
+    else if (walk.at.number < cursor->gap_number && at_stub(&walk.at))
         result = VMLOG_LOAD;
     return batch->bytes > had ? VMLOG_FRAMES : result;
 }
@@ -546,27 +599,37 @@ vmlog_has_more(const struct vmlog *log, unsigned sink)
 
 /* ---- settling ---- */
 
-/* Settles the entry at the ack position, if it can be. */
+/* Settles the entries at the ack position that can be, up to entry number `end`, and within one chunk.
+ * Returns false at the first that cannot. */
 static bool
-settle_entry(struct vmlog_cursor *cursor, unsigned sink, const struct vmlog_entry *entry)
+settle_entries(struct vmlog_cursor *cursor, unsigned sink, uint64_t end)
 {
-    struct vmlog_progress *progress = &entry->stream->sinks[sink];
-    bool sent = entry->sent & BIT(sink);
-    bool done = entry->done & BIT(sink);
-    size_t len;
+    struct vmlog_position *at = &cursor->ack;
+    uint32_t count = count_to(at, end);
+    const struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
+    uint32_t start = at->index == 0 ? 0 : entry[1].end;
+    uint16_t bit = BIT(sink);
+    uint32_t i;
 
-    if ((sent || done) && entry->sequence > progress->acked)
-        return false;
-    frame_at(&cursor->ack, &len);
-    if (sent)
-        cursor->inflight -= len;
-    if (!done) {
-        cursor->span -= len + sizeof(*entry);
-        vmlog_count(progress, entry, sent);
+    for (i = 0; i < count; i++, entry--) {
+        struct vmlog_progress *progress = &entry->stream->sinks[sink];
+        size_t len = entry->end - start;
+
+        if (((entry->sent | entry->done) & bit) && entry->sequence > progress->acked)
+            break;
+        if (entry->sent & bit)
+            cursor->inflight -= len;
+        if (!(entry->done & bit)) {
+            cursor->span -= len + sizeof(*entry);
+            vmlog_count(progress, entry, entry->sent & bit);
+        }
+        if (progress->settled < entry->sequence)
+            progress->settled = entry->sequence;
+        start = entry->end;
     }
-    if (progress->settled < entry->sequence)
-        progress->settled = entry->sequence;
-    return true;
+    at->index += i;
+    at->number += i;
+    return i == count;
 }
 
 void
@@ -575,13 +638,9 @@ vmlog_advance_ack(struct vmlog *log, unsigned sink)
     struct vmlog_cursor *cursor = &log->cursors[sink];
     struct vmlog_chunk *from = cursor->ack.chunk;
 
-    while (cursor->ack.number < cursor->sent.number) {
-        struct vmlog_entry *entry = look(&cursor->ack, BIT(sink));
-
-        if (!entry || cursor->ack.number >= cursor->sent.number || !settle_entry(cursor, sink, entry))
-            break;
-        pass(&cursor->ack);
-    }
+    while (cursor->ack.number < cursor->sent.number && look(&cursor->ack, BIT(sink)) &&
+           cursor->ack.number < cursor->sent.number && settle_entries(cursor, sink, cursor->sent.number))
+        ;
     /* Nothing of a chunk that it has behind it is kept for this sink, though what comes next is in a file. */
     look(&cursor->reached, BIT(sink));
     look(&cursor->sent, BIT(sink));
