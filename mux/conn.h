@@ -101,6 +101,6 @@ size_t conn_memory(const struct conn *conn);
 #define GUEST_OUT_MAX ((size_t)64 * 1024)
 
 /* Bytes that one read takes at most: input is processed in pieces of this size, plus what was left. */
-#define CONN_READ_SIZE ((size_t)64 * 1024)
+#define CONN_READ_SIZE ((size_t)32 * 1024)
 
 #endif

@@ -389,6 +389,7 @@ batch_add(struct vmlog_batch *batch, int first, uint8_t *frame, size_t len)
     } else {
         if (batch->count == batch->max)
             return false;
+        assert(batch->iov);
         batch->iov[batch->count++] = (struct iovec){ frame, len };
     }
     batch->bytes += len;
@@ -455,8 +456,8 @@ static bool
 walk_chunk(struct walk *walk)
 {
     struct vmlog_entry *entry = vmlog_chunk_entry(walk->at.chunk, walk->at.index);
-    const struct vmlog_stream *stream = NULL;
-    const struct vmlog_progress *progress = NULL;
+    const struct vmlog_stream *stream = entry->stream;
+    const struct vmlog_progress *progress = &stream->sinks[walk->sink];
     uint16_t bit = BIT(walk->sink);
     uint32_t start = walk->at.index == 0 ? 0 : entry[1].end;
 

@@ -85,8 +85,8 @@ struct vmlog_cursor {
 
 /* A backed log that cannot be written, because the disk or a bound is full, or fails: what all sinks have
  * settled is accepted nonetheless. What a sink gave up, and what was sent to it, must be acknowledged first:
- * after a restart nobody else would know of it. One whose file failed to be synced has no files until it was empty:
- * there, what is given up waits for nobody. */
+ * after a restart nobody else would know of it. One whose file failed to be synced has no files until it was
+ * empty: there, what is given up waits for nobody. */
 enum vmlog_stall { VMLOG_WRITTEN, VMLOG_STALLED, VMLOG_BROKEN };
 
 struct vmlog {
