@@ -35,6 +35,7 @@ struct gimux_client {
     int64_t timer_at;  /* when it does, milliseconds of gimux_now; INT64_MAX: not set */
     int64_t accept_at; /* not 0: descriptors ran out, listen again then */
     struct link *links[GIMUX_CONNECTIONS_MAX];
+    uint64_t accepted; /* links ever */
     struct positions positions;
     struct decoder decoder;
     struct gimux_client_stats stats;

@@ -40,6 +40,7 @@ gimux_link_new(struct gimux_client *client, uint32_t slot, int fd, const char *p
     }
     link->client = client;
     link->slot = slot;
+    link->serial = ++client->accepted;
     link->fd = fd;
     link->state = client->tls ? LINK_TLS : LINK_HELLO;
     link->interest = event.events;

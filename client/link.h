@@ -26,7 +26,8 @@ enum link_state {
 struct link {
     struct gimux_client *client;
     int fd;
-    uint32_t slot; /* in client->links */
+    uint32_t slot;   /* in client->links */
+    uint64_t serial; /* counts the client's links: a newer one's is higher */
     enum link_state state;
     bool ready;     /* epoll has reported it */
     bool more;      /* whole frames may be waiting in `in` */

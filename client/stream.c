@@ -5,9 +5,10 @@
  * StreamStart) says what that connection has told of it. On one connection everything comes in ascending
  * order; what does not is a protocol error. Between connections anything may come twice.
  *
- * The newest connection that starts a stream owns it (position.route); a former one, half dead, may still
- * hold frames of it, but these are dropped: the newer one was told the position and will bring them. So the
- * callback sees one ascending sequence, whatever the number of connections.
+ * The connection that starts a stream last owns it (position.route); a former one, half dead, may still hold
+ * frames of it, but these are dropped: the newer one was told the position and will bring them. Of two
+ * connections of one host only the newer can own it: what a gimuxd that is gone had said may come later than
+ * what the next one says. So the callback sees one ascending sequence, whatever the number of connections.
  *
  * An Ack carries min(acknowledged, told by this connection), since gimuxd takes an acknowledgement of what it
  * has not sent for an error. */
@@ -182,6 +183,15 @@ find_or_add_number(struct link *link, uint32_t number)
     return stream;
 }
 
+/* Whether a newer connection of the same host brings the stream. */
+static bool
+is_brought_by_newer(const struct link *link, const struct position *position)
+{
+    const struct link *owner = position->route ? position->route->link : NULL;
+
+    return owner && owner->serial > link->serial && strcmp(owner->host, link->host) == 0;
+}
+
 /* From here on this connection brings the stream. */
 static void
 bind_stream(struct link_stream *stream, struct position *position, uint64_t first)
@@ -224,6 +234,12 @@ handle_stream_start(struct link *link, const Gimux__V1__StreamStart *start)
     if ((!stream->ended && stream->position) ||
         (position->route && position->route->link == link && !position->route->ended)) {
         gimux_link_refuse(link, "stream %u: started twice, or its number is another stream's", start->stream);
+        return;
+    }
+    if (is_brought_by_newer(link, position)) {
+        stream->position = NULL;
+        stream->ended = false;
+        stream->last = stream->told = stream->acked = first - 1;
         return;
     }
     snprintf(position->driver_build, sizeof(position->driver_build), "%s", start->driver_build);

@@ -449,6 +449,35 @@ test_own_loop(void **state)
     assert_int_equal(seen.forgotten, 1);
 }
 
+/* gimuxd was killed and is back, and what the old one had sent comes after all. */
+static void
+test_a_start_that_comes_late(void **state)
+{
+    struct seen seen;
+    int old, new;
+
+    (void)state;
+    start_client(&seen, false, 0);
+    old = connect_mux(&seen);
+    new = connect_mux(&seen);
+    send_start(new, 1);
+    send_event(new, 1, 1);
+    expect_ack(&seen, new, 1, 1);
+    send_start(old, 1);
+    send_event(old, 1, 1);
+    send_event(old, 1, 2);
+    send_event(old, 2, 1); /* was not started: the end of that connection, so all before it was read */
+    dispatch_until(&seen, &seen.disconnects, 1);
+    assert_int_equal(seen.reason, GIMUX_DISCONNECT_PROTOCOL);
+    assert_int_equal(seen.events, 1);
+    send_event(new, 1, 2);
+    send_event(new, 1, 3);
+    dispatch_until(&seen, &seen.events, 3);
+    close(old);
+    close(new);
+    gimux_client_free(seen.client);
+}
+
 static void
 test_acknowledgement_outside_of_callbacks(void **state)
 {
@@ -582,6 +611,7 @@ main(void)
         cmocka_unit_test(test_decode_takes_no_address_of_another_length),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_own_loop),
+        cmocka_unit_test(test_a_start_that_comes_late),
         cmocka_unit_test(test_acknowledgement_outside_of_callbacks),
         cmocka_unit_test(test_stop_keeps_the_rest),
         cmocka_unit_test(test_old_streams_are_forgotten),
