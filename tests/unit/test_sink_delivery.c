@@ -229,7 +229,7 @@ test_a_turn_a_millisecond(void **state)
     assert_int_equal(counted(world), 3);
 }
 
-/* Logs live longer than 32 bits count. */
+/* A log may have more entries in its life than 32 bits count. */
 static void
 test_numbers_wrap(void **state)
 {
@@ -240,7 +240,7 @@ test_numbers_wrap(void **state)
     up_plainly(world);
     append(world, stream, 1, 0);
     mark_ago(world, stream, 6 * SECOND);
-    turn->mark = UINT32_MAX; /* as if 2 entries had come since the mark of the entry before number 2^32 */
+    turn->mark = UINT32_MAX; /* two entries back, where the number wraps */
     pump(world);
     assert_int_equal(slow(world), 1);
     append(world, stream, 1, 0);
