@@ -14,25 +14,16 @@
  * acknowledgement or the end of the connection frees it. Windows of many VMs are together more than memory
  * is; so there is a bound over all VMs, too, the sink's share. A sink that holds its share is sent nothing
  * more, and what it is not sent can be given up. It is counted in whole chunks, as memory is: the span in
- * flight and the two chunks at its ends, or all the log if that is less.
- *
- * How long a delivery takes. Of a VM whose log has grown in a turn, the last entry is marked with the time at
- * which that turn began, and when the cursor passes it, the time since then is counted. While there is a
- * mark, what follows is not marked. A mark stays while the SVM is away: that it waited is part of the truth.
- * What is not wanted has no frame: if the cursor passes the mark without sending anything the mark is
- * dropped; if frames go out with it, these count. What is given up is dropped. Of a frame that the socket
- * cut, the connection sends the rest: it counts when that is gone; if the connection ends before, it does not
- * count. */
+ * flight and the two chunks at its ends, or all the log if that is less. */
 #include "mux/sink.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "mux/loop.h"
+#include "mux/sink_inner.h"
 
 #define QUANTUM          INT64_C(16384)                  /* bytes */
 #define IN_USE_BEYOND    (2 * (size_t)VMLOG_LARGE_CHUNK) /* bytes: where what is in flight begins and ends */
-#define SAMPLE_NS        UINT64_C(1000000)               /* at least between two turns that are timed */
 #define PROGRESS_AT_ONCE 3000 /* streams: frames of less than 1 MiB, which the connection queues */
 
 struct sink_position {
@@ -218,65 +209,6 @@ sink_down(struct sink *sink, struct vm_table *table)
     }
 }
 
-/* ---- how long a delivery takes ---- */
-
-void
-sink_mark(struct sink *sink, struct vm *vm, uint64_t began)
-{
-    struct vm_turn *turn = &vm->turns[sink->slot];
-
-    if (turn->marked != 0 || began == 0 || vm->log.cursors[sink->slot].sent.number == vm->log.next_number)
-        return;
-    if (began != sink->sampled && began - sink->sampled < SAMPLE_NS)
-        return;
-    sink->sampled = began;
-    turn->mark = (uint32_t)vm->log.next_number;
-    turn->marked = began;
-}
-
-void
-sink_unmark(struct sink *sink, struct vm *vm)
-{
-    vm->turns[sink->slot].marked = 0;
-}
-
-/* Entries that the cursor is beyond the mark; less than 0: it has not passed it, or there is none. */
-static int32_t
-beyond_mark(const struct sink *sink, const struct vm_turn *turn)
-{
-    if (turn->marked == 0)
-        return -1;
-    return (int32_t)((uint32_t)turn->vm->log.cursors[sink->slot].sent.number - turn->mark);
-}
-
-/* The cursor has moved, and `bytes` of frames went out with that; the last frame was `cut` or not. *now is
- * the time, 0: not known yet. */
-static void
-settle_mark(struct sink *sink, struct vm_turn *turn, size_t bytes, bool cut, uint64_t *now)
-{
-    int32_t beyond = beyond_mark(sink, turn);
-
-    if (beyond < 0)
-        return;
-    if (bytes > 0 && cut && beyond == 0) {
-        sink->cut = turn->marked;
-    } else if (bytes > 0) {
-        if (*now == 0)
-            *now = loop_now_ns();
-        histogram_observe(&sink->delivery, *now - turn->marked);
-    }
-    turn->marked = 0;
-}
-
-void
-sink_drained(struct sink *sink)
-{
-    if (sink->cut == 0)
-        return;
-    histogram_observe(&sink->delivery, loop_now_ns() - sink->cut);
-    sink->cut = 0;
-}
-
 /* ---- turns ---- */
 
 /* Whether what comes next is in a file and is being read, or waits for that. */
@@ -353,8 +285,7 @@ sink_pass(struct sink *sink, struct vm *vm)
     vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
     if (cursor->sent.number == from)
         return;
-    if (beyond_mark(sink, &vm->turns[sink->slot]) >= 0)
-        sink_unmark(sink, vm);
+    sink_settle_mark(sink, &vm->turns[sink->slot], 0, false, NULL);
     sink->moved(sink->route, vm);
 }
 
@@ -563,7 +494,8 @@ sink_sent(struct sink *sink, size_t taken, struct iovec *rest)
         bytes += part.iov_len; /* the caller sends it */
         sink->sent_bytes += bytes;
         turn->deficit -= (int64_t)bytes;
-        settle_mark(sink, turn, bytes, part.iov_len > 0, &now);
+        if (turn->marked != 0)
+            sink_settle_mark(sink, turn, bytes, part.iov_len > 0, &now);
         sink->moved(sink->route, vm);
         put_back(sink, turn, bytes == sink->portions[i].bytes, &cut);
     }

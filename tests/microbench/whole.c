@@ -34,7 +34,8 @@ __wrap_loop_now(void)
     return 1000;
 }
 
-/* The one in nanoseconds, with which deliveries are timed, goes on by 100 us a turn; so one turn in ten is. */
+/* The one in nanoseconds, which deliveries are timed with, goes on by 100 us a turn: one turn in ten is
+ * timed. */
 uint64_t __wrap_loop_now_ns(void);
 uint64_t __wrap_loop_turn_began(const struct loop *of);
 
