@@ -152,7 +152,7 @@ $(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tes
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c $(MUX_LIBS)
 # VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store_world.h).
 RECOVER_SRC := $(PROTO_SRC) $(wildcard mux/vm*.c mux/store*.c mux/route*.c mux/sink*.c) \
-	$(addprefix mux/,recover.c segment.c normalize.c frame_encode.c ntpath.c text.c stats.c)
+	$(addprefix mux/,recover.c segment.c normalize.c frame_encode.c ntpath.c text.c stats.c histogram.c)
 RECOVER_WRAP := normalized_new normalized_free
 $(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/unit/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
@@ -191,8 +191,9 @@ races: $(BUILD)/chaos/chaos $(BUILD)/chaos/powercut.so | test-deps ## data races
 
 # ---- what the event path costs ----
 MICROBENCH_SRC := $(wildcard tests/microbench/*.c)
+MICROBENCH_WRAP := loop_now loop_now_ns loop_turn_began
 $(BUILD)/microbench: $(call objects,$(MICROBENCH_SRC)) $(addprefix $(BUILD)/,libmux.a libsim.a libproto.a)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -Wl,--wrap=loop_now -o $@ $^ $(MUX_LIBS) $(SIM_LIBS)
+	$(call say,LINK,$@)$(CC) $(LDFLAGS) $(MICROBENCH_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(MUX_LIBS) $(SIM_LIBS)
 .PHONY: microbench instructions
 microbench: $(BUILD)/microbench | microbench-deps ## nanoseconds and instructions per event of each step; build/microbench.json
 	@GIMUX_BUILD=$(BUILD) tests/microbench/run --json $(BUILD)/microbench.json

@@ -7,6 +7,7 @@
 #include <event2/http.h>
 #include <event2/listener.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #define REST_US     500000 /* how long the door rests when descriptors have run out */
 
 struct admin {
+    struct loop *loop;
     struct evhttp *http;
     struct address address;
     struct admin_view view;
@@ -78,6 +80,41 @@ put_solution_days(struct sample *sample, const char *name, enum credential_part 
         if (svm_days_left(svm, part, &days))
             evbuffer_add_printf(sample->out, "gimux_%s{solution=\"%s\"} %lld\n", name,
                                 svm_sink(svm)->conf->name, (long long)days);
+}
+
+static void
+put_histogram(struct evbuffer *out, const char *name, const char *solution, const struct histogram *histogram)
+{
+    char label[CONF_NAME_MAX + 16] = "";
+    char all[sizeof(label) + 2] = "";
+    uint64_t count = 0;
+
+    if (solution) {
+        snprintf(label, sizeof(label), "solution=\"%s\"", solution);
+        snprintf(all, sizeof(all), "{%s}", label);
+    }
+    for (unsigned i = 0; i <= HISTOGRAM_BOUNDS; i++) {
+        char bound[16] = "+Inf";
+
+        if (i < HISTOGRAM_BOUNDS)
+            snprintf(bound, sizeof(bound), "%g", (double)histogram_bounds[i] / 1e9);
+        count += histogram->counts[i];
+        evbuffer_add_printf(out, "gimux_%s_bucket{%s%sle=\"%s\"} %llu\n", name, label, solution ? "," : "",
+                            bound, (unsigned long long)count);
+    }
+    evbuffer_add_printf(out, "gimux_%s_sum%s %llu.%09llu\n", name, all,
+                        (unsigned long long)(histogram->sum / 1000000000),
+                        (unsigned long long)(histogram->sum % 1000000000));
+    evbuffer_add_printf(out, "gimux_%s_count%s %llu\n", name, all, (unsigned long long)count);
+}
+
+static void
+put_solution_histograms(struct sample *sample, const char *name)
+{
+    const struct svm *svm = NULL;
+
+    while ((svm = svm_next(sample->view->svms, svm)))
+        put_histogram(sample->out, name, svm_sink(svm)->conf->name, &svm_sink(svm)->delivery);
 }
 
 static uint64_t
@@ -171,6 +208,8 @@ storage_value(const struct sample *sample, uint64_t (*value)(const struct store 
 #define put_memory_bound_bytes(s, n)             put_value((s)->out, n, route_memory_bound((s)->view->route->conf))
 #define put_log_bytes(s, n)                      put_value((s)->out, n, (s)->view->route->pool.used)
 #define put_log_limit_bytes(s, n)                put_value((s)->out, n, (s)->view->route->pool.limit)
+#define put_loop_busy_seconds(s, n)              put_histogram((s)->out, n, NULL, &stats.loop_busy)
+#define put_delivery_seconds(s, n)               put_solution_histograms(s, n)
 #define put_storage_bytes(s, n)                  put_value((s)->out, n, storage_value(s, store_bytes))
 #define put_storage_segments(s, n)               put_value((s)->out, n, storage_value(s, store_segments))
 #define put_storage_waiting(s, n)                put_value((s)->out, n, storage_value(s, store_waiting))
@@ -325,6 +364,7 @@ on_metrics(struct evhttp_request *request, void *arg)
 {
     struct admin *admin = arg;
 
+    loop_begin(admin->loop);
     put_metrics(evhttp_request_get_output_buffer(request), &admin->view);
     evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
                       "text/plain; version=0.0.4");
@@ -335,9 +375,12 @@ static void
 on_status(struct evhttp_request *request, void *arg)
 {
     struct admin *admin = arg;
-    json_t *value = status(&admin->view);
-    char *text = value ? json_dumps(value, JSON_INDENT(2)) : NULL;
+    json_t *value;
+    char *text;
 
+    loop_begin(admin->loop);
+    value = status(&admin->view);
+    text = value ? json_dumps(value, JSON_INDENT(2)) : NULL;
     json_decref(value);
     if (!text) {
         evhttp_send_error(request, HTTP_INTERNAL, NULL);
@@ -396,6 +439,7 @@ admin_new(struct loop *loop, const struct address *address, int fd, const struct
         free(admin);
         return NULL;
     }
+    admin->loop = loop;
     admin->address = *address;
     admin->view = *view;
     admin->fd = fd;

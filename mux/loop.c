@@ -10,9 +10,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "mux/stats.h"
+
 #define LOOP_SIGNALS 8
 
 struct signal_handler {
+    struct loop *loop;
     loop_timer_fn *fn;
     void *arg;
 };
@@ -25,11 +28,13 @@ struct loop {
     struct event *signals[LOOP_SIGNALS];
     struct signal_handler handlers[LOOP_SIGNALS];
     int signal_count;
+    uint64_t began; /* this turn; 0: it has not */
     bool stopping;
 };
 
 struct loop_watch {
     struct event *event;
+    struct loop *loop;
     int fd;
     unsigned events;
     loop_watch_fn *fn;
@@ -38,6 +43,7 @@ struct loop_watch {
 
 struct loop_timer {
     struct event *event;
+    struct loop *loop;
     loop_timer_fn *fn;
     void *arg;
 };
@@ -97,6 +103,15 @@ loop_free(struct loop *loop)
     free(loop);
 }
 
+static void
+end_turn(struct loop *loop)
+{
+    if (loop->began == 0)
+        return;
+    histogram_observe(&stats.loop_busy, loop_now_ns() - loop->began);
+    loop->began = 0;
+}
+
 void
 loop_run(struct loop *loop)
 {
@@ -105,6 +120,7 @@ loop_run(struct loop *loop)
         if (event_base_loop(loop->base, EVLOOP_ONCE) < 0)
             break;
         loop_flush(loop);
+        end_turn(loop);
     }
 }
 
@@ -129,6 +145,28 @@ loop_now(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+uint64_t
+loop_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+void
+loop_begin(struct loop *loop)
+{
+    if (loop->began == 0)
+        loop->began = loop_now_ns();
+}
+
+uint64_t
+loop_turn_began(const struct loop *loop)
+{
+    return loop->began;
+}
+
 /* ---- descriptors ---- */
 
 static void
@@ -137,6 +175,7 @@ on_ready(evutil_socket_t fd, short what, void *arg)
     struct loop_watch *watch = arg;
 
     (void)fd;
+    loop_begin(watch->loop);
     watch->fn(watch->arg, ((what & EV_READ) ? LOOP_READ : 0) | ((what & EV_WRITE) ? LOOP_WRITE : 0));
 }
 
@@ -147,7 +186,7 @@ loop_watch_new(struct loop *loop, int fd, loop_watch_fn *fn, void *arg)
 
     if (!watch)
         return NULL;
-    *watch = (struct loop_watch){ .fd = fd, .fn = fn, .arg = arg };
+    *watch = (struct loop_watch){ .loop = loop, .fd = fd, .fn = fn, .arg = arg };
     watch->event = event_new(loop->base, fd, EV_PERSIST, on_ready, watch);
     if (!watch->event) {
         free(watch);
@@ -194,6 +233,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    loop_begin(timer->loop);
     timer->fn(timer->arg);
 }
 
@@ -204,6 +244,7 @@ loop_timer_new(struct loop *loop, loop_timer_fn *fn, void *arg)
 
     if (!timer)
         return NULL;
+    timer->loop = loop;
     timer->fn = fn;
     timer->arg = arg;
     timer->event = evtimer_new(loop->base, on_timer, timer);
@@ -246,6 +287,7 @@ on_signal(evutil_socket_t signo, short what, void *arg)
 
     (void)signo;
     (void)what;
+    loop_begin(handler->loop);
     handler->fn(handler->arg);
 }
 
@@ -258,7 +300,7 @@ loop_signal(struct loop *loop, int signo, loop_timer_fn *fn, void *arg)
     if (loop->signal_count == LOOP_SIGNALS)
         return false;
     handler = &loop->handlers[loop->signal_count];
-    *handler = (struct signal_handler){ fn, arg };
+    *handler = (struct signal_handler){ loop, fn, arg };
     event = evsignal_new(loop->base, signo, on_signal, handler);
     if (!event || evsignal_add(event, NULL) != 0) {
         if (event)

@@ -17,11 +17,19 @@ void loop_free(struct loop *loop);
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
-/* For evhttp. */
+/* For evhttp. Its callbacks do not begin a turn: those that may take long call loop_begin. */
 struct event_base *loop_base(struct loop *loop);
+
+/* When this turn began, as loop_now_ns; 0: none has. A turn begins with its first callback, and ends when
+ * the tasks are done. How long it took is in stats.loop_busy. */
+uint64_t loop_turn_began(const struct loop *loop);
+void loop_begin(struct loop *loop); /* now, unless it has */
 
 /* Milliseconds of a clock that only goes forward. */
 uint64_t loop_now(void);
+
+/* The same clock in nanoseconds. */
+uint64_t loop_now_ns(void);
 
 /* ---- descriptors ---- */
 

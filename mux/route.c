@@ -146,6 +146,8 @@ feed_sinks(struct route *route)
 static void
 offer(struct route *route, struct vm *vm)
 {
+    uint64_t began = loop_turn_began(route->loop);
+
     vm->grown = false;
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
@@ -154,6 +156,7 @@ offer(struct route *route, struct vm *vm)
             continue;
         if (!sink->up || !sink_wants_vm(sink, vm))
             sink_pass(sink, vm);
+        sink_mark(sink, vm, began);
         if (!sink->up)
             continue;
         sink_activate(sink, vm);
@@ -729,6 +732,7 @@ route_remove_sink(struct route *route, struct sink *sink)
 
     for (vm = route->table.vms; vm; vm = vm->hh.next) {
         sink_deactivate(sink, vm);
+        sink_unmark(sink, vm);
         vmlog_leave(&vm->log, sink->slot);
         route_mark(route, vm);
     }

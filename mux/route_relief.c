@@ -171,6 +171,7 @@ give_up(struct route *route, struct vm *vm, struct sink *sink)
     route->may_load = true;
     if (skipped == 0)
         return;
+    sink_unmark(sink, vm);
     sink->skips++;
     log_info((&(struct log_who){ .vm = vm->uuid_text, .solution = sink->conf->name }),
              "fell behind: %llu events become a gap", (unsigned long long)skipped);

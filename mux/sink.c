@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mux/sink_inner.h"
+
 #define QUANTUM          INT64_C(16384)                  /* bytes */
 #define IN_USE_BEYOND    (2 * (size_t)VMLOG_LARGE_CHUNK) /* bytes: where what is in flight begins and ends */
 #define PROGRESS_AT_ONCE 3000 /* streams: frames of less than 1 MiB, which the connection queues */
@@ -197,6 +199,7 @@ sink_down(struct sink *sink, struct vm_table *table)
 
     sink->up = sink->waiting = false;
     sink->portion_count = 0;
+    sink->cut = 0;
     clear_hello(sink);
     for (vm = table->vms; vm; vm = vm->hh.next) {
         sink_deactivate(sink, vm);
@@ -280,8 +283,10 @@ sink_pass(struct sink *sink, struct vm *vm)
         return;
     vmlog_peek(&vm->log, sink->slot, &filter, sink->connection, &none, SIZE_MAX, &stream);
     vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
-    if (cursor->sent.number > from)
-        sink->moved(sink->route, vm);
+    if (cursor->sent.number == from)
+        return;
+    sink_settle_mark(sink, &vm->turns[sink->slot], 0, false, NULL);
+    sink->moved(sink->route, vm);
 }
 
 void
@@ -469,7 +474,10 @@ sink_sent(struct sink *sink, size_t taken, struct iovec *rest)
 {
     unsigned count = sink->portion_count;
     struct vm_turn *cut = NULL;
+    uint64_t now = 0;
 
+    if (taken > 0)
+        sink_drained(sink);
     rest->iov_len = 0;
     sink->portion_count = 0;
     for (unsigned i = 0; i < count; i++) {
@@ -486,6 +494,8 @@ sink_sent(struct sink *sink, size_t taken, struct iovec *rest)
         bytes += part.iov_len; /* the caller sends it */
         sink->sent_bytes += bytes;
         turn->deficit -= (int64_t)bytes;
+        if (turn->marked != 0)
+            sink_settle_mark(sink, turn, bytes, part.iov_len > 0, &now);
         sink->moved(sink->route, vm);
         put_back(sink, turn, bytes == sink->portions[i].bytes, &cut);
     }

@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 #include "mux/conf.h"
+#include "mux/histogram.h"
 #include "mux/vm.h"
 #include "proto/gimux.pb-c.h"
 
@@ -55,7 +56,10 @@ struct sink {
     uint32_t told_up_to; /* id of the stream after which the telling of progress goes on; 0: all were told */
     TAILQ_HEAD(sink_ring, vm_turn) ring; /* VMs with something to send */
     uint64_t sent_bytes;
-    uint64_t skips; /* times that events were given up */
+    uint64_t skips;            /* times that events were given up */
+    struct histogram delivery; /* from the arrival of a record to its frame being written; see sink_mark */
+    uint64_t sampled;          /* the last turn that was timed */
+    uint64_t cut; /* vm_turn.marked of a timed frame of which the connection still has a rest; 0: none */
     struct {
         struct vm *vm;
         size_t bytes;
@@ -104,6 +108,16 @@ void sink_gather(struct sink *sink, struct vmlog_batch *batch, size_t max_bytes)
 
 /* `taken` bytes of the gathered ones went out; *rest as in vmlog_sent. */
 void sink_sent(struct sink *sink, size_t taken, struct iovec *rest);
+
+/* The connection has sent what it had queued: the rest of a frame, too. */
+void sink_drained(struct sink *sink);
+
+/* The VM's log has grown in the turn that began then (loop_turn_began): times the delivery of its last entry,
+ * unless an earlier one is being timed. At most one turn a millisecond is timed, all its VMs. */
+void sink_mark(struct sink *sink, struct vm *vm, uint64_t began);
+
+/* What is being timed was given up. */
+void sink_unmark(struct sink *sink, struct vm *vm);
 
 /* The SVM's acknowledgement. Returns false if it is for something that was never sent. */
 bool sink_ack(struct sink *sink, struct vm_table *table, uint32_t stream, uint64_t sequence);

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "mux/histogram.h"
+
 /* X(name, kind, help). Counters of one VM or solution are kept where they happen and listed below. */
 #define STATS_DAEMON(X)                                                                                      \
     X(guest_connections_total, counter, "Connections that drivers opened")                                   \
@@ -35,6 +37,7 @@
     X(memory_bound_bytes, gauge, "Upper bound of memory for events and connections, from the configuration") \
     X(log_bytes, gauge, "Memory of all VM logs")                                                             \
     X(log_limit_bytes, gauge, "Limit of that memory")                                                        \
+    X(loop_busy_seconds, histogram, "How long turns of the event loop were busy")                            \
     X(storage_bytes, gauge, "Bytes of files of VM logs")                                                     \
     X(storage_segments, gauge, "Such files")                                                                 \
     X(storage_waiting, gauge, "VMs of which something is to be written")                                     \
@@ -53,6 +56,7 @@
     X(solution_gapped_total, counter, "Events that were or will be told it as gaps")                         \
     X(solution_pending, gauge, "Events in VM logs that are not settled for it")                              \
     X(solution_sent_bytes_total, counter, "Bytes of events written to it")                                   \
+    X(delivery_seconds, histogram, "From the arrival of a record to its frame being written; sampled")       \
     X(solution_certificate_days, gauge, "Whole days until gimuxd's certificate for it expires")              \
     X(solution_peer_certificate_days, gauge, "Whole days until the certificate of its connected SVM does")   \
     X(solution_crl_days, gauge, "Whole days until its revocation lists do")
@@ -61,6 +65,7 @@ struct stats {
 #define STATS_FIELD(name, kind, help) uint64_t name;
     STATS_DAEMON(STATS_FIELD)
 #undef STATS_FIELD
+    struct histogram loop_busy; /* turns of the loop */
 };
 
 /* The daemon's one set of counters. */

@@ -169,6 +169,15 @@ pump(void *arg)
     }
 }
 
+static void
+on_writable(void *arg)
+{
+    struct svm *svm = arg;
+
+    sink_drained(&svm->sink);
+    pump(svm);
+}
+
 static const struct sink_ops sink_ops = { .tell = tell, .wake = pump };
 
 /* ---- receiving ---- */
@@ -361,7 +370,7 @@ on_closed(void *arg, const char *why)
 }
 
 static const struct conn_ops conn_ops = {
-    .open = on_open, .data = on_data, .writable = pump, .closed = on_closed
+    .open = on_open, .data = on_data, .writable = on_writable, .closed = on_closed
 };
 
 static void

@@ -41,6 +41,8 @@ struct vm_turn {
     size_t held;     /* bytes of memory, as counted in sink->held */
     bool active;     /* in the sink's ring */
     bool starving;   /* what comes next is in a file, and nothing more may be loaded now */
+    uint32_t mark;   /* the number of the entry behind the one whose delivery is timed, its low 32 bits */
+    uint64_t marked; /* loop_turn_began of the turn that brought that entry; 0: there is none */
     TAILQ_ENTRY(vm_turn) ring;
 };
 

@@ -250,7 +250,9 @@ class World:
 
     def metrics(self):
         """{name, labels as written: value}"""
-        return {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1])
+        def number(text):
+            return float(text) if "." in text else int(text)
+        return {line.rsplit(" ", 1)[0]: number(line.rsplit(" ", 1)[1])
                 for line in self.get("/metrics").splitlines() if line and not line.startswith("#")}
 
     def wait_metric(self, name, at_least, deadline=DEADLINE):

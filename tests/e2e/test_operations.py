@@ -331,6 +331,7 @@ def test_a_pid_file_that_cannot_be_written_is_an_error(background):
 # ---- looking in ----
 
 METRIC = re.compile(r'(gimux_[a-z_]+)(?:\{([a-z]+)="([^"\\]*)"\})? (\d+)')
+OF_HISTOGRAM = re.compile(r'(gimux_[a-z_]+)_(?:bucket\{(?:[a-z]+="[^"\\]*",)?le="[^"]+"\}|(?:sum|count)(?:\{[a-z]+="[^"\\]*"\})?) [\d.]+')
 
 
 def test_metrics_are_prometheus_text(world):
@@ -350,8 +351,10 @@ def test_metrics_are_prometheus_text(world):
             helped.add(name)
         elif line.startswith("# TYPE "):
             name, kind = line[7:].split(" ")
-            assert name in helped and name not in typed and kind in ("counter", "gauge")
+            assert name in helped and name not in typed and kind in ("counter", "gauge", "histogram")
             typed[name] = kind
+        elif part := OF_HISTOGRAM.fullmatch(line):  # see test_histograms.py
+            assert typed[part.group(1)] == "histogram"
         else:
             name, label, value, _ = METRIC.fullmatch(line).groups()
             assert name in typed, line

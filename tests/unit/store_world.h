@@ -211,6 +211,19 @@ loop_cancel(struct loop *loop, struct loop_task *task)
     task->queued = false;
 }
 
+uint64_t
+loop_turn_began(const struct loop *loop)
+{
+    (void)loop;
+    return 0;
+}
+
+uint64_t
+loop_now_ns(void)
+{
+    return 0;
+}
+
 struct loop_timer *
 loop_timer_new(struct loop *loop, loop_timer_fn *fn, void *arg)
 {
