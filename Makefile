@@ -117,6 +117,7 @@ static: $(addprefix $(BUILD)/,gimuxd-static thinagent-sim-static svm-tail-static
 # ---- tests ----
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 TEST_LIBS := $(addprefix $(BUILD)/,libledger.a libmux.a libsim.a libgimux_client.a libproto.a)
+$(BUILD)/tests/test_route_streams: LDFLAGS += -Wl,--wrap=realloc
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(MUX_LIBS) $(SIM_LIBS)

@@ -48,7 +48,9 @@ route_memory_bound(const struct conf *conf)
     uint64_t guest = GR_MAX_RECORD + CONN_READ_SIZE + GUEST_OUT_MAX;
     uint64_t solution =
         8 * DELIMITED_FRAME_MAX; /* a frame in, and unpacked; what waits to go out, while it grows */
-    uint64_t vm = VMLOG_SMALL_CHUNK + sizeof(struct vm) + VM_STREAMS_MAX * sizeof(struct stream);
+    uint64_t stream = sizeof(struct stream) + VMLOG_SINKS * sizeof(struct vmlog_progress);
+    uint64_t vm = VMLOG_SMALL_CHUNK + sizeof(struct vm) + VMLOG_SINKS * sizeof(struct vmlog_cursor) +
+                  VM_STREAMS_MAX * stream;
 
     return conf->limits.memory + conf->limits.connections * guest + conf->limits.vms * vm +
            CONF_SOLUTIONS_MAX * solution + store_memory_bound(conf);
@@ -707,7 +709,7 @@ route_add_sink(struct route *route, struct sink *sink, const struct conf_solutio
 
     while (slot < VMLOG_SINKS && route->sinks[slot])
         slot++;
-    if (slot == VMLOG_SINKS)
+    if (slot == VMLOG_SINKS || !vm_table_make_slots(&route->table, slot + 1))
         return false;
     sink_init(sink, slot, conf, ops, arg);
     sink->moved = route_mark;

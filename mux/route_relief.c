@@ -148,10 +148,11 @@ furthest_behind(const struct route *route, const struct vm *vm, bool room)
 
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
-        uint64_t at = room ? log->cursors[slot].accept_number : vmlog_accepted_by(log, slot);
+        uint64_t at;
 
         if (!sink)
             continue;
+        at = room ? log->cursors[slot].accept_number : vmlog_accepted_by(log, slot);
         if (at < least) {
             least = at;
             found = sink;

@@ -247,9 +247,8 @@ positions_moved(const struct store_vm *of)
     const struct stream *stream;
 
     LIST_FOREACH (stream, &of->vm->streams, of_vm)
-        for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-            if (vmlog_has_joined(log, sink) &&
-                stream->log.sinks[sink].recorded != stream->log.sinks[sink].settled &&
+        VMLOG_EACH_JOINED (log, sink)
+            if (stream->log.sinks[sink].recorded != stream->log.sinks[sink].settled &&
                 stream->log.sinks[sink].recorded !=
                     position_of(log, log->recorded, &stream->log, sink).settled)
                 return true;
@@ -269,11 +268,9 @@ put_positions(struct writer *writer, uint64_t number)
         uint64_t last = recorded_last(&vm->log, number, &stream->log);
         bool any = false;
 
-        for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
+        VMLOG_EACH_JOINED (&vm->log, sink) {
             struct vmlog_progress *progress = &stream->log.sinks[sink];
-            const char *solution = vmlog_has_joined(&vm->log, sink)
-                                       ? writer->store->ops.solution(writer->store->arg, sink)
-                                       : NULL;
+            const char *solution = writer->store->ops.solution(writer->store->arg, sink);
             struct vmlog_saved saved;
 
             if (!solution || (!writer->of->all_positions && progress->recorded == progress->settled))

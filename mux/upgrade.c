@@ -84,11 +84,12 @@ static void
 export_progress(const struct route *route, const struct stream *stream, Gimux__Handover__V1__Stream *to)
 {
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
-        const struct vmlog_progress *from = &stream->log.sinks[slot];
+        const struct vmlog_progress *from;
         Gimux__Handover__V1__Progress *progress;
 
         if (!route->sinks[slot])
             continue;
+        from = &stream->log.sinks[slot];
         progress = handover_alloc(sizeof(*progress));
         gimux__handover__v1__progress__init(progress);
         progress->solution = handover_text(route->sinks[slot]->conf->name);

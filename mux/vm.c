@@ -16,6 +16,8 @@ vm_find(const struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
 static void
 count_stream(const struct stream *stream, unsigned sink, struct vm_counts *counts)
 {
+    if (sink >= stream->log.slots)
+        return;
     counts->delivered += stream->log.sinks[sink].delivered;
     counts->filtered += stream->log.sinks[sink].filtered;
     counts->gapped += stream->log.sinks[sink].gapped;
@@ -48,6 +50,7 @@ vm_stream_forget(struct vm_table *table, struct stream *stream)
     if (stream->vm->own == stream)
         stream->vm->own = NULL;
     HASH_DEL(table->streams, stream);
+    vmlog_stream_fini(&stream->log);
     free(stream);
 }
 
@@ -79,12 +82,10 @@ forget_vm(struct vm_table *table, struct vm *vm)
 static bool
 is_settled(const struct vm *vm)
 {
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
-        const struct vmlog_cursor *cursor = &vm->log.cursors[sink];
-
-        if (vm->turns[sink].active || (vmlog_has_joined(&vm->log, sink) && cursor->gaps_open > 0))
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+        if (vm->turns[sink].active ||
+            (vmlog_has_joined(&vm->log, sink) && vm->log.cursors[sink].gaps_open > 0))
             return false;
-    }
     return !vm->log.first;
 }
 
@@ -117,11 +118,30 @@ vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
     memcpy(vm->uuid, uuid, GR_UUID_SIZE);
     gr_uuid_format(uuid, vm->uuid_text);
     vmlog_init(&vm->log, table->pool);
+    if (!vmlog_make_slots(&vm->log, table->slots)) {
+        free(vm);
+        return NULL;
+    }
     LIST_INIT(&vm->streams);
     for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
         vm->turns[sink].vm = vm;
     HASH_ADD(hh, table->vms, uuid, GR_UUID_SIZE, vm);
     return vm;
+}
+
+bool
+vm_table_make_slots(struct vm_table *table, unsigned slots)
+{
+    if (slots <= table->slots)
+        return true;
+    for (struct vm *vm = table->vms; vm; vm = vm->hh.next)
+        if (!vmlog_make_slots(&vm->log, slots))
+            return false;
+    for (struct stream *stream = table->streams; stream; stream = stream->hh.next)
+        if (!vmlog_stream_make_slots(&stream->log, slots))
+            return false;
+    table->slots = slots;
+    return true;
 }
 
 void
@@ -180,6 +200,10 @@ vm_stream_restore(struct vm_table *table, struct vm *vm, uint16_t driver, const 
 
     if (!stream)
         return NULL;
+    if (!vmlog_stream_make_slots(&stream->log, table->slots)) {
+        free(stream);
+        return NULL;
+    }
     stream->log.id = id;
     if (table->next_stream < id)
         table->next_stream = id;

@@ -99,6 +99,7 @@ struct vm_table {
     struct stream *streams;
     struct vmlog_pool *pool;
     uint32_t limit; /* VMs */
+    unsigned slots; /* that every log and stream has: vm_table_make_slots */
     uint32_t next_stream;
     void (*forgets)(struct vm *vm);          /* called before a VM is freed, or NULL */
     struct vm_counts forgotten[VMLOG_SINKS]; /* of streams that are no more */
@@ -109,6 +110,10 @@ struct vm *vm_find(const struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE
 /* Makes a VM. At the table's limit, forgets one that has no driver connected and nothing queued; NULL if
  * there is none such, or no memory. The caller makes the sinks join its log. */
 struct vm *vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE]);
+
+/* Every log and stream, those to come too, has room for sinks in slots 0 .. slots-1 from now on. False if out
+ * of memory: then some have it, and nobody may count on it. */
+bool vm_table_make_slots(struct vm_table *table, unsigned slots);
 
 /* Adds what the sink got of the VM's streams (vm NULL: of all, forgotten ones included) to *counts. */
 void vm_count(const struct vm_table *table, const struct vm *vm, unsigned sink, struct vm_counts *counts);

@@ -129,7 +129,7 @@ vmlog_release_if_settled(struct vmlog *log)
             return;
     remove_all(log);
     log->accept = end_of(log);
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++) {
+    VMLOG_EACH_JOINED (log, sink) {
         struct vmlog_cursor *cursor = &log->cursors[sink];
 
         cursor->ack = cursor->sent = cursor->reached = end_of(log);
@@ -229,14 +229,16 @@ vmlog_init(struct vmlog *log, struct vmlog_pool *pool)
 {
     memset(log, 0, sizeof(*log));
     log->pool = pool;
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        log->cursors[sink].gap_number = UINT64_MAX;
 }
 
 void
 vmlog_fini(struct vmlog *log)
 {
     remove_all(log);
+    free(log->cursors);
+    log->cursors = NULL;
+    log->slots = 0;
+    log->joined = 0;
 }
 
 /* Puts a chunk at the end of the list. Positions that had none to be in are now at its front. */
@@ -320,12 +322,63 @@ vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry)
 
 /* ---- sinks come and go ---- */
 
+/* An array of `had` rows of that size, with more of them, which are zeros. NULL, and it stays, if out of
+ * memory. */
+static void *
+grow(void *rows, unsigned had, unsigned slots, size_t size)
+{
+    char *grown = realloc(rows, slots * size);
+
+    assert(slots <= VMLOG_SINKS);
+    if (grown)
+        memset(grown + had * size, 0, (slots - had) * size);
+    return grown;
+}
+
+bool
+vmlog_make_slots(struct vmlog *log, unsigned slots)
+{
+    struct vmlog_cursor *cursors;
+
+    if (slots <= log->slots)
+        return true;
+    cursors = grow(log->cursors, log->slots, slots, sizeof(*cursors));
+    if (!cursors)
+        return false;
+    log->cursors = cursors;
+    log->slots = (uint8_t)slots;
+    return true;
+}
+
+bool
+vmlog_stream_make_slots(struct vmlog_stream *stream, unsigned slots)
+{
+    struct vmlog_progress *sinks;
+
+    if (slots <= stream->slots)
+        return true;
+    sinks = grow(stream->sinks, stream->slots, slots, sizeof(*sinks));
+    if (!sinks)
+        return false;
+    stream->sinks = sinks;
+    stream->slots = (uint8_t)slots;
+    return true;
+}
+
+void
+vmlog_stream_fini(struct vmlog_stream *stream)
+{
+    free(stream->sinks);
+    stream->sinks = NULL;
+    stream->slots = 0;
+}
+
 void
 vmlog_join(struct vmlog *log, unsigned sink)
 {
     struct vmlog_cursor *cursor = &log->cursors[sink];
 
-    assert(!vmlog_has_joined(log, sink));
+    assert(sink < log->slots && !vmlog_has_joined(log, sink));
     memset(cursor, 0, sizeof(*cursor));
     log->joined |= BIT(sink);
     cursor->ack = cursor->sent = cursor->reached = end_of(log);
@@ -340,6 +393,7 @@ vmlog_join_stream(struct vmlog_stream *stream, unsigned sink)
 {
     struct vmlog_progress *progress = &stream->sinks[sink];
 
+    assert(sink < stream->slots);
     memset(progress, 0, sizeof(*progress));
     progress->settled = progress->acked = progress->sent = stream->last;
     progress->reached = progress->reported = progress->base = stream->last;

@@ -44,12 +44,21 @@ struct vmlog_progress {
  */
 struct vmlog_stream {
     uint32_t id;
-    bool moved;                /* accepted has grown since the owner last looked */
-    uint64_t last;             /* highest sequence appended (or before the first) */
-    uint64_t accepted;         /* up to here no sink holds the guest back */
-    uint64_t unaccepted_bytes; /* of records, appended and not accepted */
-    struct vmlog_progress sinks[VMLOG_SINKS];
+    bool moved;                   /* accepted has grown since the owner last looked */
+    uint8_t slots;                /* of sinks */
+    uint64_t last;                /* highest sequence appended (or before the first) */
+    uint64_t accepted;            /* up to here no sink holds the guest back */
+    uint64_t unaccepted_bytes;    /* of records, appended and not accepted */
+    struct vmlog_progress *sinks; /* by slot; the stream's own */
 };
+
+/* Room for sinks in slots 0 .. slots-1 (VMLOG_SINKS at most), which a sink must have before it joins, and
+ * never less than there was: an idle VM pays for as many sinks as there are. Pointers into sinks are no more.
+ * False if out of memory; all is then as it was. */
+bool vmlog_stream_make_slots(struct vmlog_stream *stream, unsigned slots);
+
+/* Frees what the stream has of its own. */
+void vmlog_stream_fini(struct vmlog_stream *stream);
 
 /* What a sink wants. `wants` may be NULL: then the mask decides alone. Else it is asked for entries in the
  * mask, with their key: the path of a file event, the VM of a power event (not NUL-terminated), or none. */
@@ -96,15 +105,20 @@ struct vmlog {
     size_t bytes;                 /* of chunks */
     uint64_t next_number;         /* entries ever appended */
     uint16_t joined;              /* bit per sink */
+    uint8_t slots;                /* of cursors */
     bool backed;                  /* written to files: nothing is accepted that is not recorded */
     enum vmlog_stall stall;       /* why it is not written at the time */
     uint64_t recorded;            /* up to here all is in a file, or settled for all and that is in a file */
     uint64_t end_byte;            /* bytes of chunks ever added */
     struct vmlog_position accept; /* up to here no sink holds a guest back */
-    struct vmlog_cursor cursors[VMLOG_SINKS];
+    struct vmlog_cursor *cursors; /* by slot; the log's own */
 };
 
+/* With no slots yet. */
 void vmlog_init(struct vmlog *log, struct vmlog_pool *pool);
+
+/* The same for the log's cursors as vmlog_stream_make_slots. */
+bool vmlog_make_slots(struct vmlog *log, unsigned slots);
 
 static inline bool
 vmlog_has_joined(const struct vmlog *log, unsigned sink)
@@ -125,7 +139,7 @@ vmlog_next_joined(const struct vmlog *log, unsigned sink)
     for (unsigned sink = vmlog_next_joined((log), 0); (sink) < VMLOG_SINKS;                                  \
          (sink) = vmlog_next_joined((log), (sink) + 1))
 
-/* Gives every chunk back to the pool. Streams must not be used with the log any more. */
+/* Gives every chunk back to the pool, and the cursors. Streams must not be used with the log any more. */
 void vmlog_fini(struct vmlog *log);
 
 /* Room for a frame of `len` bytes at the end of the log, or NULL if the pool's limit would be passed (or

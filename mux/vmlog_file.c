@@ -324,6 +324,7 @@ vmlog_join_stream_saved(struct vmlog_stream *stream, unsigned sink, const struct
 {
     struct vmlog_progress *progress = &stream->sinks[sink];
 
+    assert(sink < stream->slots);
     memset(progress, 0, sizeof(*progress));
     progress->settled = progress->former = progress->reported = progress->reached = saved->settled;
     progress->acked = saved->acked > saved->settled ? saved->acked : saved->settled;

@@ -49,6 +49,42 @@ def test_a_solution_is_added_and_removed(world):
     assert len(two.events(driver="linux")) == 10
 
 
+@pytest.mark.parametrize("durability", ("process", "delivered"))
+def test_a_fifth_and_a_ninth_solution_are_added(world, durability):
+    """They get what comes from then on; the others, one of which acknowledges nothing meanwhile, lose nothing."""
+    svms = {f"s{n}": world.svm(f"s{n}", "--json") for n in range(1, 10)}
+
+    def configure(count):
+        world.configure({name: {"address": svms[name], "durability": durability} for name in list(svms)[:count]},
+                        rest=f'storage {{ dir = "{world.run}/storage" }}' if durability == "process" else "")
+    configure(4)
+    world.start(up=4)
+    with Driver(world.shared, vm=FIRST_VM) as one, Driver(world.shared, vm=SECOND_VM) as two:
+        for driver in (one, two):
+            driver.say_hello().events(10).expect_ack(10)
+        svms["s2"].kill(signal.SIGSTOP)
+        for driver in (one, two):
+            driver.events(10)
+        for count, already in ((5, 20), (9, 30)):
+            for name in ("s1", "s3", "s4"):
+                svms[name].wait_events(2 * already, driver="linux")
+            configure(count)
+            assert world.reload()
+            world.wait_up(count)
+            for driver in (one, two):
+                driver.events(10)
+        svms["s2"].kill(signal.SIGCONT)
+        for driver in (one, two):
+            driver.expect_ack(40)
+    for number, svm in enumerate(svms.values(), 1):
+        first = 1 if number <= 4 else 21 if number == 5 else 31
+        svm.wait_events(2 * (41 - first), driver="linux")
+        for vm in (FIRST_VM, SECOND_VM):
+            assert [e["sequence"] for e in svm.events(driver="linux", vm_uuid=vm)] == list(range(first, 41)), number
+        assert connections(svm) == 1
+    assert not [name for name, value in world.metrics().items() if "gapped" in name and value]
+
+
 def test_a_removed_solution_no_longer_holds_guests_back(world):
     healthy, stopped = world.svm("healthy", "--quiet"), world.svm("stopped", "--quiet")
     world.configure({"healthy": {"address": healthy}, "stopped": {"address": stopped}})

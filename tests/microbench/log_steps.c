@@ -85,6 +85,8 @@ open_log(struct mix *of)
     stream = (struct vmlog_stream){ .id = 1 };
     fill_entries();
     vmlog_init(&vmlog, &pool);
+    if (!vmlog_make_slots(&vmlog, STEP_SINKS) || !vmlog_stream_make_slots(&stream, STEP_SINKS))
+        abort();
     for (unsigned sink = 0; sink < STEP_SINKS; sink++) {
         vmlog_join(&vmlog, sink);
         vmlog_join_stream(&stream, sink);
@@ -95,6 +97,7 @@ static void
 close_log(void)
 {
     vmlog_fini(&vmlog);
+    vmlog_stream_fini(&stream);
     vmlog_pool_fini(&pool);
     free(entries);
     free(lengths);

@@ -173,6 +173,7 @@ open_world(void **state)
     world->pool.limit = world->pool.own = 64 << 20;
     world->table.pool = &world->pool;
     world->table.limit = 16;
+    world->table.slots = SLOT + 1;
     world->conf.class_mask = CLASS_MASK_ALL;
     sink_init(&world->sink, SLOT, &world->conf, &ops, world);
     world->sink.moved = moved;

@@ -2,6 +2,21 @@
  * are told of the solutions. */
 #include "tests/unit/route_world.h"
 
+static int reallocs_left = -1; /* until memory ends; -1: it does not */
+
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+void *
+__wrap_realloc(void *old, size_t size)
+{
+    if (reallocs_left == 0)
+        return NULL;
+    if (reallocs_left > 0)
+        reallocs_left--;
+    return __real_realloc(old, size);
+}
+
 /* ---- who may come ---- */
 
 static void
@@ -325,15 +340,118 @@ test_slots(void **state)
         route_remove_sink(&world->route, &sinks[i]);
 }
 
+/* Solutions come one by one, and what others were sent, and have acknowledged, of each VM stays as it is. */
+static void
+test_slots_grow(void **state)
+{
+    struct world *world = *state;
+    struct sink sinks[VMLOG_SINKS];
+    struct conf_solution conf = { .class_mask = CLASS_MASK_ALL };
+    struct svm *first = add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct svm *last;
+    struct guest *a = &world->guests[0];
+    struct guest *b = &world->guests[1];
+
+    connect_svm(first);
+    connect_guest(world, a, 'a');
+    connect_guest(world, b, 'b');
+    publish(world, a, 5, 5);
+    turn(world);
+    assert_string_equal(words(first), "S1@1 1.1+door S3@1 3.1+door S2@1 2.1");
+    assert_true(route_ack(&world->route, &first->sink, 1, 1));
+    for (unsigned i = 1; i < VMLOG_SINKS - 1; i++)
+        assert_true(route_add_sink(&world->route, &sinks[i], &conf, &sink_ops, first));
+    last = add_svm(world, 1, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    assert_int_equal(last->sink.slot, VMLOG_SINKS - 1);
+    connect_svm(last);
+    publish(world, a, 5, 5);
+    publish(world, b, 5, 5);
+    turn(world);
+    assert_string_equal(words(first), "2.2 S4@1 4.1");
+    assert_string_equal(words(last), "S2@2 2.2 S4@1 4.1");
+    route_sink_down(&world->route, &first->sink);
+    connect_svm(first);
+    turn(world);
+    assert_string_equal(words(first), "S2@1 2.1 2.2 S3@1 3.1+door S4@1 4.1");
+    ack_all(last);
+    ack_all(first);
+    assert_int_equal(route_pending(&world->route, &first->sink), 0);
+    assert_int_equal(route_pending(&world->route, &last->sink), 0);
+    for (unsigned i = 1; i < VMLOG_SINKS - 1; i++)
+        route_remove_sink(&world->route, &sinks[i]);
+    assert_int_equal(a->stream->log.accepted, 2);
+}
+
+/* Where memory ends while a solution is added, whatever it is for: it is not there, and the others and the
+ * drivers go on. */
+static void
+test_slots_without_memory(void **state)
+{
+    struct world *world = *state;
+    struct svm *svm = add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    struct svm *more = &world->svms[1];
+    struct guest *guest = &world->guests[0];
+    int refused = 0;
+
+    connect_svm(svm);
+    connect_guest(world, guest, 'a');
+    connect_guest(world, &world->guests[1], 'b');
+    publish(world, guest, 5, 5);
+    turn(world);
+    words(svm);
+    more->conf.class_mask = CLASS_MASK_ALL;
+    for (;;) {
+        reallocs_left = refused;
+        if (route_add_sink(&world->route, &more->sink, &more->conf, &sink_ops, more))
+            break;
+        reallocs_left = -1;
+        assert_null(world->route.sinks[1]);
+        publish(world, guest, 5, 5);
+        turn(world);
+        refused++;
+        ack_all(svm);
+        assert_int_equal(guest->stream->log.accepted, 1 + refused);
+    }
+    assert_int_equal(reallocs_left, 0);
+    reallocs_left = -1;
+    assert_int_equal(refused, 3); /* of two logs and four streams none grew, then one, two, and three */
+    assert_string_equal(words(svm), "2.2 2.3 2.4");
+    more->route = &world->route;
+    connect_svm(more);
+    publish(world, guest, 5, 5);
+    turn(world);
+    assert_string_equal(words(svm), "2.5");
+    assert_string_equal(words(more), "S2@5 2.5");
+
+    reallocs_left = 0; /* nor is there room for a driver */
+    assert_int_equal(say_hello(world, &world->guests[2], 'c', '1', GR_LINUX, 1, true), GR_REJECT_LIMIT);
+    reallocs_left = 1;
+    assert_int_equal(say_hello(world, &world->guests[2], 'c', '1', GR_LINUX, 1, true), GR_REJECT_LIMIT);
+    reallocs_left = -1;
+    connect_guest(world, &world->guests[2], 'c');
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_lifecycle),  TEST(test_clone),      TEST(test_takeover),
-        TEST(test_reboot),     TEST(test_limits),     TEST(test_flapping),
-        TEST(test_first_held), TEST(test_lost),       TEST(test_former_boots_from_files),
-        TEST(test_flapping),   TEST(test_first_held), TEST(test_lost),
-        TEST(test_interest),   TEST(test_power),      TEST(test_slots),
+        TEST(test_lifecycle),
+        TEST(test_clone),
+        TEST(test_takeover),
+        TEST(test_reboot),
+        TEST(test_limits),
+        TEST(test_flapping),
+        TEST(test_first_held),
+        TEST(test_lost),
+        TEST(test_former_boots_from_files),
+        TEST(test_flapping),
+        TEST(test_first_held),
+        TEST(test_lost),
+        TEST(test_interest),
+        TEST(test_power),
+        TEST(test_slots),
+        TEST(test_slots_grow),
+        TEST(test_slots_without_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,6 +30,7 @@ open_world(void **state)
     world->pool.own = 1 << 20;
     world->table.pool = &world->pool;
     world->table.limit = LIMIT;
+    world->table.slots = SINK + 1;
     *state = world;
     return 0;
 }

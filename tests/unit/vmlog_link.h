@@ -68,9 +68,12 @@ world_open(struct world *world, size_t limit, unsigned streams)
     world->pool.limit = limit;
     world->pool.own = 256 * VMLOG_SMALL_CHUNK;
     world->count = streams;
-    for (unsigned i = 0; i < STREAMS; i++)
-        world->streams[i].id = i;
     vmlog_init(&world->log, &world->pool);
+    assert_true(vmlog_make_slots(&world->log, VMLOG_SINKS));
+    for (unsigned i = 0; i < STREAMS; i++) {
+        world->streams[i].id = i;
+        assert_true(vmlog_stream_make_slots(&world->streams[i], VMLOG_SINKS));
+    }
 }
 
 static inline void
@@ -78,6 +81,8 @@ world_close(struct world *world)
 {
     vmlog_check(&world->log);
     vmlog_fini(&world->log);
+    for (unsigned i = 0; i < STREAMS; i++)
+        vmlog_stream_fini(&world->streams[i]);
     assert_int_equal(world->pool.used, 0);
     vmlog_pool_fini(&world->pool);
     assert_int_equal(world->pool.spare, 0);
