@@ -51,11 +51,19 @@ pool_has_room_again(const struct route *route)
     return route->pool.used + VMLOG_LARGE_CHUNK <= route->pool.limit / 8 * 7;
 }
 
-/* There is memory for what this VM waits with. */
+/* Nobody holds the VM's guests back: what its log has is delivered, or in flight to those that drop. */
+static bool
+is_accepted(const struct vm *vm)
+{
+    return vm->log.accept.number == vm->log.next_number;
+}
+
+/* There is memory for what this VM waits with. Where nobody is waited for, waiting for more would be in vain.
+ */
 static bool
 has_memory_again(const struct route *route, const struct vm *vm)
 {
-    return (pool_has_room_again(route) || (is_short(vm) && !is_pool_full(route))) &&
+    return (pool_has_room_again(route) || ((is_short(vm) || is_accepted(vm)) && !is_pool_full(route))) &&
            route->pool.used + vm->refused <= route->pool.limit;
 }
 
@@ -65,7 +73,7 @@ static bool
 has_room_again(const struct route *route, const struct vm *vm)
 {
     uint64_t limit = route->conf->limits.vm_log;
-    bool settled = vm->log.accept.number == vm->log.next_number && vm->log.bytes < limit;
+    bool settled = is_accepted(vm) && vm->log.bytes < limit;
 
     return (settled || (vm->log.bytes <= limit / 4 * 3 && !is_beyond_share(route, vm))) &&
            has_memory_again(route, vm);
