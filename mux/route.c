@@ -11,11 +11,9 @@
 #include "mux/route_inner.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "mux/conn.h"
 #include "mux/frame_encode.h"
@@ -26,14 +24,10 @@
 
 static_assert(CONF_SOLUTIONS_MAX <= VMLOG_SINKS, "every solution has a slot in the VM logs");
 
-/* Bytes that a full log still takes of events about a VM's drivers that come and go; a record that made it
- * full may be as long as a frame. */
-#define FLAP_ROOM (DELIMITED_FRAME_MAX + 2 * (uint64_t)VMLOG_LARGE_CHUNK)
-
 static void end_of_turn(void *arg);
 
-static void
-set_limits(struct route *route)
+void
+route_set_limits(struct route *route)
 {
     route->pool.limit = route->conf->limits.memory;
     if (route->store) /* the rest is for what is read back */
@@ -70,7 +64,7 @@ route_init(struct route *route, struct loop *loop, const struct conf *conf, cons
     TAILQ_INIT(&route->dirty);
     if (getrandom(route->own_boot, sizeof(route->own_boot), 0) != sizeof(route->own_boot))
         abort();
-    set_limits(route);
+    route_set_limits(route);
 }
 
 void
@@ -195,8 +189,8 @@ end_of_turn(void *arg)
 
 /* ---- into the log ---- */
 
-static void
-after_append(struct route *route, struct vm *vm)
+void
+route_appended(struct route *route, struct vm *vm)
 {
     if (route_is_full(route, vm))
         route_pause_vm(route, vm);
@@ -206,8 +200,9 @@ after_append(struct route *route, struct vm *vm)
 
 /* Encodes the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
  * caller's; `key` is what filters look at, a text of the event, or NULL. */
-static bool
-append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, const char *key, bool beyond)
+bool
+route_append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, const char *key,
+             bool beyond)
 {
     static uint8_t buf[FRAME_ENCODED_MAX];
     struct frame_encoded encoded;
@@ -243,7 +238,7 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
 
     normalize_record(route->event, record, stream->driver, volumes, stream->log.id);
     entry.cls = (uint8_t)normalized_class(route->event);
-    if (!append(vm, normalized_frame(route->event), &entry, normalized_key(route->event), false)) {
+    if (!route_append(vm, normalized_frame(route->event), &entry, normalized_key(route->event), false)) {
         route_pause_vm(route, vm);
         return false;
     }
@@ -256,7 +251,7 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
     vm->events++;
     stats.guest_records_total++;
     stats.guest_record_bytes_total += record->size;
-    after_append(route, vm);
+    route_appended(route, vm);
     return true;
 }
 
@@ -275,264 +270,13 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
     gap.reason = GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER;
     frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
     frame.gap = &gap;
-    if (!append(stream->vm, &frame, &entry, NULL, false)) {
+    if (!route_append(stream->vm, &frame, &entry, NULL, false)) {
         route_pause_vm(route, stream->vm);
         return false;
     }
     stream->vm->events += entry.count;
-    after_append(route, stream->vm);
+    route_appended(route, stream->vm);
     return true;
-}
-
-/* ---- streams come and go ---- */
-
-static struct stream *
-add_stream(struct route *route, struct vm *vm, uint16_t driver, const uint8_t boot_id[GR_UUID_SIZE],
-           uint64_t start)
-{
-    struct stream *stream = vm_stream_add(&route->table, vm, driver, boot_id, start);
-
-    for (unsigned slot = 0; stream && slot < VMLOG_SINKS; slot++) {
-        if (!route->sinks[slot])
-            continue;
-        vmlog_join_stream(&stream->log, slot);
-        sink_stream_added(route->sinks[slot], stream);
-    }
-    return stream;
-}
-
-static void set_durability(struct route *route, struct vm *vm);
-
-static struct vm *
-find_or_add_vm(struct route *route, const uint8_t uuid[GR_UUID_SIZE])
-{
-    struct vm *vm = vm_find(&route->table, uuid);
-
-    if (vm)
-        return vm;
-    vm = vm_add(&route->table, uuid);
-    if (!vm)
-        return NULL;
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-        if (route->sinks[slot])
-            vmlog_join(&vm->log, slot);
-    set_durability(route, vm);
-    return vm;
-}
-
-/* The VM has a stream of gimuxd's own events, or can have one. */
-static bool
-add_own(struct route *route, struct vm *vm)
-{
-    if (vm->own)
-        return true;
-    vm->own = vm_stream_find(vm, VM_DRIVER_GIMUXD, route->own_boot); /* of the gimuxd before an upgrade */
-    if (vm->own) {
-        vm->own->ended = false;
-        return true;
-    }
-    vm->own = add_stream(route, vm, VM_DRIVER_GIMUXD, route->own_boot, 1);
-    if (vm->own)
-        snprintf(vm->own->build, sizeof(vm->own->build), "gimuxd " GIMUX_VERSION);
-    return vm->own != NULL;
-}
-
-static void
-tell_lifecycle(struct route *route, struct stream *about, bool up, const char *reason, const char *door)
-{
-    struct vm *vm = about->vm;
-    struct timespec now;
-    struct vmlog_entry entry = { .count = 1, .cls = CLASS_LIFECYCLE };
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    entry.stream = &vm->own->log;
-    entry.sequence = vm->own->log.last + 1;
-    normalize_lifecycle(route->event, vm->own->log.id, entry.sequence,
-                        now.tv_sec * INT64_C(1000000000) + now.tv_nsec, up, about->driver, about->boot_id,
-                        reason, door);
-    if (append(vm, normalized_frame(route->event), &entry, NULL, true))
-        after_append(route, vm);
-}
-
-void
-route_lifecycle(struct route *route, struct stream *stream, bool up, const char *reason)
-{
-    stream->silent = !up;
-    tell_lifecycle(route, stream, up, reason, "");
-}
-
-/* Whether somebody who may be another VM is connected under this UUID. */
-static const struct stream *
-find_clone(const struct vm *vm, const struct route_hello *hello)
-{
-    const struct stream *stream;
-
-    LIST_FOREACH (stream, &vm->streams, of_vm)
-        if (stream->guest && memcmp(stream->boot_id, hello->hello->boot_id, GR_UUID_SIZE) != 0)
-            return stream;
-    return NULL;
-}
-
-/* The driver's stream of a former boot ends when it shows itself with a new one. */
-static void
-end_former_boot(struct route *route, struct vm *vm, const struct gr_hello *hello)
-{
-    struct stream *stream;
-
-    LIST_FOREACH (stream, &vm->streams, of_vm) {
-        if (stream->driver != hello->driver || memcmp(stream->boot_id, hello->boot_id, GR_UUID_SIZE) == 0)
-            continue;
-        if (stream->guest) {
-            void *guest = stream->guest;
-
-            route_close(route, stream, true, "the VM has booted again");
-            route->guest_ops.replaced(guest, "the VM has booted again");
-        }
-        stream->ended = true;
-    }
-}
-
-static int
-reject(char *why, size_t size, int code, const char *text)
-{
-    snprintf(why, size, "%s", text);
-    return code;
-}
-
-int
-route_open(struct route *route, const struct route_hello *hello, void *guest, struct stream **out, char *why,
-           size_t why_size)
-{
-    const struct gr_hello *said = hello->hello;
-    struct vm *vm = find_or_add_vm(route, said->vm_uuid);
-    struct stream *stream;
-    uint64_t dropped = said->first_held - 1; /* what the driver had and has not any more, up to this */
-
-    if (!vm)
-        return reject(why, why_size, GR_REJECT_LIMIT, "limits.vms is reached");
-    if (vm->paused && vm->log.bytes >= route->conf->limits.vm_log + FLAP_ROOM)
-        return reject(why, why_size, GR_REJECT_LIMIT, "the VM's log is full");
-    if (!hello->proved && find_clone(vm, hello))
-        return reject(why, why_size, GR_REJECT_CLONE,
-                      "another VM with this UUID is connected: a clone needs a UUID of its own");
-    end_former_boot(route, vm, said);
-    if (!add_own(route, vm)) /* behind end_former_boot: after a restart all may be streams of former boots */
-        return reject(why, why_size, GR_REJECT_LIMIT, "too many streams of this VM wait to be delivered");
-    stream = vm_stream_find(vm, said->driver, said->boot_id);
-    if (stream && stream->guest) {
-        void *former = stream->guest;
-
-        route_close(route, stream, false, "the driver has connected again");
-        route->guest_ops.replaced(former, "the driver has connected again");
-    }
-    if (!stream)
-        stream = add_stream(route, vm, said->driver, said->boot_id, said->first_held);
-    if (!stream)
-        return reject(why, why_size, GR_REJECT_LIMIT, "too many streams of this VM wait to be delivered");
-    snprintf(stream->build, sizeof(stream->build), "%s", hello->build);
-    snprintf(stream->guest_os, sizeof(stream->guest_os), "%s", hello->guest_os);
-    if (dropped > stream->log.last && dropped - stream->log.last > ROUTE_LOST_MAX)
-        return reject(why, why_size, GR_REJECT_LIMIT, "first_held is too far ahead of what gimuxd has");
-    if (dropped > stream->log.last && !route_lost(route, stream, dropped))
-        return reject(why, why_size, GR_REJECT_LIMIT, "the VM's log is full");
-    stream->ended = false;
-    stream->guest = guest;
-    stream->cid = hello->cid;
-    vm->connected++;
-    tell_lifecycle(route, stream, true, NULL, hello->door);
-    if (vm->paused)
-        route->guest_ops.pause(guest);
-    *out = stream;
-    return 0;
-}
-
-void
-route_close(struct route *route, struct stream *stream, bool ended, const char *reason)
-{
-    stream->guest = NULL;
-    stream->vm->connected--;
-    stream->ended = ended;
-    if (!stream->silent) /* else that it is lost was told already */
-        tell_lifecycle(route, stream, false, reason, "");
-    stream->silent = false;
-}
-
-/* ---- taking over ---- */
-
-/* gimuxd's own stream goes on where its former life had it. */
-static void
-continue_own(struct route *route, struct stream *own, uint64_t start, uint64_t last)
-{
-    own->start = start;
-    own->log.last = own->log.accepted = last;
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-        if (route->sinks[slot])
-            vmlog_join_stream(&own->log, slot);
-}
-
-struct stream *
-route_take_stream(struct route *route, const uint8_t vm_uuid[GR_UUID_SIZE], uint16_t driver,
-                  const uint8_t boot_id[GR_UUID_SIZE], uint64_t start, uint64_t last)
-{
-    struct vm *vm = find_or_add_vm(route, vm_uuid);
-    struct stream *stream;
-
-    if (!vm || !add_own(route, vm))
-        return NULL;
-    stream = vm_stream_find(vm, driver, boot_id);
-    if (stream) {
-        if (stream == vm->own && stream->log.last < last && !vm->log.first)
-            continue_own(route, stream, start, last);
-        return stream;
-    }
-    stream = add_stream(route, vm, driver, boot_id, last + 1);
-    if (stream)
-        stream->start = start;
-    return stream;
-}
-
-static bool
-is_settled(const struct route *route, const struct vm *vm)
-{
-    if (vm->log.first)
-        return false;
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-        if (route->sinks[slot] && vm->log.cursors[slot].gaps_open > 0)
-            return false;
-    return true;
-}
-
-bool
-route_can_leave(struct route *route)
-{
-    bool recorded = route->store && store_is_needed(route->conf);
-
-    if (recorded)
-        route_finish(route);
-    for (const struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        if (is_settled(route, vm) || (recorded && vm->log.recorded == vm->log.next_number))
-            continue;
-        route_stay(route);
-        return false;
-    }
-    return true;
-}
-
-void
-route_hold(struct route *route)
-{
-    if (route->store)
-        store_freeze(route->store);
-}
-
-void
-route_stay(struct route *route)
-{
-    if (!route->store)
-        return;
-    store_thaw(route->store);
-    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
-        route_mark(route, vm);
 }
 
 /* ---- files ---- */
@@ -561,8 +305,8 @@ on_stored(void *arg, struct vm *vm)
     route_mark(route, vm);
 }
 
-static bool
-load_stub(void *arg, struct vm *vm, struct vmlog_chunk *stub, unsigned slot)
+bool
+route_load_stub(void *arg, struct vm *vm, struct vmlog_chunk *stub, unsigned slot)
 {
     struct route *route = arg;
 
@@ -584,12 +328,12 @@ route_recover(struct route *route)
     }
     route->table.forgets = store_forget;
     route->recovering = true;
-    set_limits(route);
+    route_set_limits(route);
     return recover_logs(route->store, &route->table);
 }
 
-static void
-set_durability(struct route *route, struct vm *vm)
+void
+route_set_durability(struct route *route, struct vm *vm)
 {
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
         if (route->sinks[slot])
@@ -606,7 +350,7 @@ route_recovered(struct route *route)
     route->recovering = false;
     for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
         vm_clear_saved(vm);
-        set_durability(route, vm);
+        route_set_durability(route, vm);
     }
 }
 
@@ -625,173 +369,6 @@ route_level(const struct route *route, const struct stream *stream)
     if (vmlog_is_delivered(&stream->vm->log, &stream->log))
         return GR_LEVEL_DELIVERED;
     return store_syncs(route->store) ? GR_LEVEL_DISK : GR_LEVEL_PROCESS;
-}
-
-/* ---- sinks ---- */
-
-static void
-tell_interest(struct route *route)
-{
-    uint32_t mask = 0;
-    uint64_t kinds;
-    struct stream *stream;
-
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-        if (route->sinks[slot])
-            mask |= route->sinks[slot]->conf->class_mask;
-    kinds = event_class_kinds(mask);
-    if (kinds == route->interest)
-        return;
-    route->interest = kinds;
-    for (stream = route->table.streams; stream; stream = stream->hh.next)
-        if (stream->guest)
-            route->guest_ops.interest(stream->guest, kinds);
-}
-
-/* A window that is not configured: all solutions together may pin half of a VM's log. And half of memory. */
-static void
-set_windows(struct route *route)
-{
-    unsigned solutions = route->conf->solution_count;
-    uint64_t window = route->conf->limits.vm_log / 2 / (solutions + 1);
-
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
-        struct sink *sink = route->sinks[slot];
-
-        if (!sink)
-            continue;
-        sink->window = sink->conf->window ? sink->conf->window : window;
-        sink->share = route->pool.limit / 2 / (solutions > 0 ? solutions : 1);
-    }
-}
-
-static const struct vm_saved *
-find_saved(const struct vm *vm, const struct stream *stream, const char *solution)
-{
-    const struct vm_saved *saved = vm->saved;
-
-    while (saved && ((stream && saved->stream != stream) || strcmp(saved->solution, solution) != 0))
-        saved = saved->next;
-    return saved;
-}
-
-/* The sink takes part in the VM's log: from where its solution was, if that was in files, or from now on. If
- * files were damaged, nobody knows who was there: all that are configured then were. */
-static void
-join(const struct route *route, const struct sink *sink, struct vm *vm)
-{
-    bool known = route->recovering && (vm->damaged || find_saved(vm, NULL, sink->conf->name) != NULL);
-    struct stream *stream;
-
-    LIST_FOREACH (stream, &vm->streams, of_vm) {
-        const struct vm_saved *saved = find_saved(vm, stream, sink->conf->name);
-        struct vmlog_saved none = { .settled = stream->start - 1 };
-
-        if (known)
-            vmlog_join_stream_saved(&stream->log, sink->slot, saved ? &saved->at : &none);
-        else
-            vmlog_join_stream(&stream->log, sink->slot);
-    }
-    if (!known) {
-        vmlog_join(&vm->log, sink->slot);
-        return;
-    }
-    vmlog_join_saved(&vm->log, sink->slot);
-    LIST_FOREACH (stream, &vm->streams, of_vm)
-        vmlog_gap_saved(&vm->log, sink->slot, &stream->log, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
-}
-
-bool
-route_add_sink(struct route *route, struct sink *sink, const struct conf_solution *conf,
-               const struct sink_ops *ops, void *arg)
-{
-    unsigned slot = 0;
-
-    while (slot < VMLOG_SINKS && route->sinks[slot])
-        slot++;
-    if (slot == VMLOG_SINKS || !vm_table_make_slots(&route->table, slot + 1))
-        return false;
-    sink_init(sink, slot, conf, ops, arg);
-    sink->moved = route_mark;
-    sink->load = load_stub;
-    sink->route = route;
-    route->sinks[slot] = sink;
-    memset(&route->table.forgotten[slot], 0, sizeof(route->table.forgotten[slot]));
-    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        join(route, sink, vm);
-        if (!route->recovering)
-            set_durability(route, vm);
-    }
-    set_windows(route);
-    tell_interest(route);
-    return true;
-}
-
-void
-route_remove_sink(struct route *route, struct sink *sink)
-{
-    struct vm *vm;
-
-    for (vm = route->table.vms; vm; vm = vm->hh.next) {
-        sink_deactivate(sink, vm);
-        sink_unmark(sink, vm);
-        vmlog_leave(&vm->log, sink->slot);
-        route_mark(route, vm);
-    }
-    route->sinks[sink->slot] = NULL;
-    sink_fini(sink);
-    tell_interest(route);
-}
-
-void
-route_set_conf(struct route *route, const struct conf *conf)
-{
-    route->conf = conf;
-    if (route->store)
-        store_set_conf(route->store, conf);
-    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        set_durability(route, vm);
-        for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-            if (route->sinks[slot])
-                sink_pass(route->sinks[slot], vm); /* it may want less than before */
-    }
-    set_limits(route);
-    set_windows(route);
-    tell_interest(route);
-    loop_defer(route->loop, &route->task);
-}
-
-void
-route_trim(struct route *route)
-{
-    vmlog_pool_trim(&route->pool);
-}
-
-const char *
-route_sink_up(struct route *route, struct sink *sink, Gimux__V1__SvmHello *hello)
-{
-    const char *why = sink_up(sink, &route->table, hello);
-
-    if (!why)
-        route_wake(route, sink);
-    return why;
-}
-
-void
-route_sink_down(struct route *route, struct sink *sink)
-{
-    route->may_load = true;
-    sink_down(sink, &route->table);
-}
-
-bool
-route_ack(struct route *route, struct sink *sink, uint32_t stream, uint64_t sequence)
-{
-    if (!sink_ack(sink, &route->table, stream, sequence))
-        return false;
-    route->may_load = true;
-    route_wake(route, sink);
-    return true;
 }
 
 /* ---- everything ---- */
