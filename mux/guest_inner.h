@@ -1,4 +1,4 @@
-/* What a guest session is inside, for guest.c and guest_handover.c alone. */
+/* What a guest session is inside, for guest*.c alone. */
 #ifndef GIMUX_GUEST_INNER_H
 #define GIMUX_GUEST_INNER_H
 
@@ -34,6 +34,12 @@ void guest_disconnect(struct guest *guest, struct gr_record *last, bool ended, c
 /* For the route, after a hello and after a handover: tells what is accepted, if the driver does not know it,
  * soon. */
 void guest_accepted(void *arg);
+
+/* Acknowledges what waits for more; `list` is a struct guest_list. */
+void guest_say_all_accepted(void *list);
+
+/* Called at heartbeats: is the driver there, does it speak, must it hear from us? `now` is loop_now. */
+void guest_check(struct guest *guest, uint64_t now);
 
 /* The session has its connection: it is in the list. */
 void guest_enlist(struct guest *guest, struct conn *conn);
