@@ -210,6 +210,9 @@ take_position(struct recovery *recovery, const struct segment_position *record)
     raise_to(&saved->at.acked, record->acked);
     if (record->settled < saved->at.settled)
         return true;
+    /* What was before the first frame was settled, and its segments are gone. */
+    if (record->solution[0] == '\0' && stream->log.last < stream->start)
+        raise_to(&stream->log.last, record->settled);
     saved->at.settled = record->settled; /* the counts belong together: a later one may be lower */
     saved->at.delivered = record->delivered;
     saved->at.filtered = record->filtered;

@@ -48,7 +48,7 @@ struct segment_stream {
     bool ended;
     uint32_t id;    /* the number in its frames */
     uint64_t start; /* struct stream's */
-    uint64_t last;  /* up to here every sequence is in a record before this one, or settled for everybody */
+    uint64_t last;  /* start - 1, or up to where records before this one say what became of every sequence */
     char build[SEGMENT_TEXT_MAX];
     char guest_os[SEGMENT_TEXT_MAX];
 };

@@ -196,6 +196,7 @@ recorded_last(const struct vmlog *log, uint64_t recorded, const struct vmlog_str
     return stream->last;
 }
 
+/* How far they have come, the positions that follow say: a write may be torn between the two. */
 static void
 put_streams(struct writer *writer)
 {
@@ -207,7 +208,7 @@ put_streams(struct writer *writer)
                                          .ended = stream->ended,
                                          .id = stream->log.id,
                                          .start = stream->start,
-                                         .last = recorded_last(&vm->log, vm->log.recorded, &stream->log) };
+                                         .last = stream->start - 1 };
 
         memcpy(record.boot_id, stream->boot_id, GR_UUID_SIZE);
         snprintf(record.build, sizeof(record.build), "%s", stream->build);
@@ -282,7 +283,7 @@ put_positions(struct writer *writer, uint64_t number)
             progress->recorded = saved.settled;
             any = true;
         }
-        if (any)
+        if (any || writer->of->all_positions)
             put_position(writer, stream, &(struct vmlog_saved){ .settled = last }, "");
     }
     writer->of->all_positions = false;
