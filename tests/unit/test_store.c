@@ -296,6 +296,44 @@ test_unaccepted_leaves_memory_again(void **state)
     assert_int_equal(*loaded(away) + *loaded(svm), 0);
 }
 
+/* What all have settled is not written, but that they have; and a write that is torn in the middle of saying
+ * so must not leave a stream that is further than who is told of it: that would be a gap over what it has. */
+static void
+test_torn_write_makes_no_gap(void **state)
+{
+    struct svm *svm = solution(CONF_POLICY_PAUSE);
+    struct driver *a, *b;
+
+    (void)state;
+    model->conf.limits.vm_log = 2048 * KIB;
+    start();
+    for (size_t torn = 1; torn < 2200; torn += 97) {
+        a = driver(0);
+        b = driver(2);
+        svm_connect(svm);
+        make(a, 2, LARGE);
+        rest(); /* what follows that begins a segment */
+        make(b, 1, SMALL);
+        loop_flush(&the_loop); /* its write is under way */
+        make(a, 3, SMALL);
+        pump(svm);
+        svm_ack(svm, true);
+        loop_flush(&the_loop);
+        assert_true(disk_do_one());
+        io.die_in = 1;
+        io.torn = torn;
+        disk_do_one();
+        assert_true(io.dead);
+        kill_and_start();
+        make(driver(0), 1, SMALL); /* it sends again what is not in files */
+        svm_connect(svm);
+        drain(svm);
+        assert_int_equal(had(svm, driver(0)), driver(0)->items[driver(0)->count - 1].last);
+        rest();
+        kill_and_start();
+    }
+}
+
 /* It stayed until the next chunk came, for which there was no share. */
 static void
 test_settled_leaves_at_once(void **state)
@@ -447,6 +485,7 @@ main(void)
         STORY(test_loaded_counts_for_who_keeps_it),
         STORY(test_loaded_for_who_gave_it_up),
         STORY(test_unaccepted_leaves_memory_again),
+        STORY(test_torn_write_makes_no_gap),
         STORY(test_settled_leaves_at_once),
         STORY(test_read_again_with_more),
         STORY(test_no_position_is_ahead_of_the_files),
