@@ -182,14 +182,14 @@ class Soak:
 
     def connect(self):
         """All VMs, until gimuxd has welcomed the last one."""
-        lines = self.world.gimuxd.lines["err"]
-        seen = len(lines)
         fill = max(10.0, AWAY * 0.5)
         rate = max(0.05, LOG_MEMORY * 1.2 / EVENT / VMS / fill)
         begin = time.monotonic()
         self.load(VMS, f"{rate:.3f}")
         try:
-            wait_for("the WELCOME of every VM", lambda: sum(" connected by " in line for line in lines[seen:]) >= VMS,
+            # by the metrics: a line that would make gimuxd wait is not logged
+            wait_for("the WELCOME of every VM",
+                     lambda: sum(key.startswith("gimux_vm_paused{") for key in self.world.metrics()) >= VMS,
                      4 * CONNECT_SECONDS)
         except TimeoutError:
             pass
