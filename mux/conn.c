@@ -648,8 +648,8 @@ conn_dial(struct loop *loop, const struct sockaddr_storage *address, socklen_t l
         *why = strerror(errno);
         return NULL;
     }
-    if (address->ss_family == AF_INET ||
-        address->ss_family == AF_INET6) /* what is written waits for no more */
+    /* An event does not wait for the acknowledgement of the one before. */
+    if (address->ss_family == AF_INET || address->ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
     if (connect(fd, (const struct sockaddr *)address, len) != 0 && errno != EINPROGRESS) {
         *why = strerror(errno);

@@ -19,10 +19,10 @@
 #include "mux/stats.h"
 #include "mux/text.h"
 
-#define ACK_MS 10u /* at most so long waits an acknowledgement for more */
-#define ACK_BYTES                                                                                            \
-    ((size_t)256 << 10) /* of events that came since the last one, or a quarter of the window                \
-                         */
+/* An acknowledgement waits for more: at most so long, and until so much has come, or a quarter of the window.
+ */
+#define ACK_MS    10u
+#define ACK_BYTES ((size_t)256 * 1024)
 
 static const char *const state_names[] = { "greeting", "active", "silent", "closed" };
 
@@ -109,7 +109,8 @@ is_pressing(const struct guest *guest)
            loop_now() - guest->said >= ACK_MS;
 }
 
-/* Each costs a system call here and a wake-up in the guest, and covers all before it. */
+/* An acknowledgement costs a system call here and a wake-up in the guest, and covers all before it: so it may
+ * wait a little for more. */
 void
 guest_accepted(void *arg)
 {
@@ -322,8 +323,10 @@ on_event(struct guest *guest, const struct gr_record *record)
                        gr_driver_name(stream->driver));
         return true;
     }
+    if (!route_publish(guest->list->route, stream, record, guest->volumes))
+        return false;
     guest->unsaid += record->size;
-    return route_publish(guest->list->route, stream, record, guest->volumes);
+    return true;
 }
 
 static void

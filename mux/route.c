@@ -1,10 +1,10 @@
 /* The route: who gets what, and who may read on.
  *
  * Down: a guest session hands over a decoded record; the route has it normalized and encoded into the
- * VM's log (route_publish), and marks the sinks that are up. At the end of the loop's turn every marked sink
- * is woken once and sends what all the turn's guests brought. Up: an SVM's acknowledgement moves its cursor
- * (route_ack); what thereby every sink has settled is stream->log.accepted, and at the end of the turn the
- * guests are told, once each.
+ * VM's log (route_publish), and marks the VM. At the end of the loop's turn sinks hear of every VM that has
+ * grown (offer); then each is woken once and sends what all the turn's guests brought. Up: an SVM's
+ * acknowledgement moves its cursor (route_ack); what thereby every sink has settled is stream->log.accepted,
+ * and at the end of the turn the guests are told, once each.
  *
  * Invariants: a VM is in the list `paused` exactly while vm->paused; a record is consumed from a guest's
  * connection only when route_publish has returned true; per VM, every sink in a slot has joined its log. */
@@ -139,6 +139,7 @@ feed_sinks(struct route *route)
     }
 }
 
+/* The VM's log has grown: whoever takes part in it takes its turn, or passes over what it does not want. */
 static void
 offer(struct route *route, struct vm *vm)
 {
@@ -198,8 +199,6 @@ route_appended(struct route *route, struct vm *vm)
     route_mark(route, vm);
 }
 
-/* Encodes the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
- * caller's; `key` is what filters look at, a text of the event, or NULL. */
 bool
 route_append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, const char *key,
              bool beyond)

@@ -322,7 +322,8 @@ on_gap(struct svm *svm, const Gimux__V1__Gap *gap)
 {
     struct memory *memory = memory_by_id(svm, gap->stream);
     const struct driver *driver = driver_of(memory);
-    bool fair = model->lossy || (driver && gap->last_sequence <= driver->unfiled);
+    bool fair = model->lossy ||
+                (driver && gap->last_sequence <= driver->unfiled && gap->last_sequence <= memory->position);
 
     if (gap->reason == GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW)
         fair = fair || svm->dropped;
