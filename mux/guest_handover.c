@@ -97,10 +97,15 @@ import_volumes(struct guest *guest, const Gimux__Handover__V1__Guest *from)
     struct volume_map *map = from->n_volumes > 0 ? calloc(1, sizeof(*map)) : NULL;
 
     for (size_t i = 0; map && i < from->n_volumes && i < VOLUME_MAX; i++) {
-        if (strlen(from->volumes[i]->device) >= VOLUME_DEVICE_MAX)
+        struct volume *volume = &map->volumes[map->count];
+        size_t len = strlen(from->volumes[i]->device);
+
+        if (len < 2 || len >= VOLUME_DEVICE_MAX)
             continue;
-        map->volumes[map->count].letter = (char)from->volumes[i]->letter;
-        strcpy(map->volumes[map->count++].device, from->volumes[i]->device);
+        volume->letter = (char)from->volumes[i]->letter;
+        strcpy(volume->device, from->volumes[i]->device);
+        volume->device_len = (uint32_t)len;
+        map->count++;
     }
     guest->volumes = map;
     return map || from->n_volumes == 0;

@@ -1,5 +1,12 @@
-/* Normalization: a driver's record becomes a gimux.v1.Event in OCSF's words. Pure: no socket, no allocation
- * per event. docs/events.md has the table of what becomes of what. */
+/* Normalization: a driver's record becomes a frame with a gimux.v1.Event in OCSF's words. Pure: no socket, no
+ * allocation per event. docs/events.md has the table of what becomes of what.
+ *
+ * The frame is written straight from the record, from its end to its front (frame_put.h): so each function
+ * below reads its message of proto/gimux.proto from the bottom up. A field that is missing here is found by
+ * test_normalize, which walks protobuf-c's descriptors.
+ *
+ * A text is copied to its place at once, since nearly all are ASCII; another one is made in `scratch` first.
+ * That a text could not be said is told behind it: the event is then written once more (`lossy`). */
 #include "mux/normalize.h"
 
 #include <assert.h>
@@ -7,16 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mux/ntpath.h"
+#include "mux/frame_put.h"
 #include "mux/text.h"
 #include "proto/delimited.h"
+#include "proto/gimux.pb-c.h"
 
-/* Room for the texts of any record: they lie in the record without overlap, so their sum is within its size.
- * One byte more for each is the NUL; the raw bytes of two paths come on top. */
-#define TEXTS_PER_RECORD 5
-#define TEXT_SPACE       (TEXT_ROOM(GR_MAX_RECORD) + TEXTS_PER_RECORD + 2 * GR_MAX_TEXT)
-
-static_assert(TEXT_SPACE + 4096 <= DELIMITED_FRAME_MAX, "the largest event fits a frame");
+/* Room for the event of any record. Its texts lie in the record without overlap, so their sum is within its
+ * size; a parent's path is said twice, and of two paths the raw bytes, too. */
+#define TEXTS_MAX  (TEXT_ROOM(GR_MAX_RECORD) + TEXT_ROOM(GR_MAX_TEXT) + 2 * (size_t)GR_MAX_TEXT)
+#define OTHERS_MAX ((size_t)4096) /* numbers, tags and lengths, of at most 64 answers, too */
 
 #define ANSWER_MAX 64 /* of a DNS response; the last one holds the rest */
 
@@ -34,130 +40,132 @@ enum { NET_OPEN = 1, NET_CLOSE = 2, NET_REFUSE = 5, NET_LISTEN = 7 };
 enum { POWER_ON = 1, POWER_OFF = 2, POWER_SLEEP = 3, POWER_WAKE = 6 };
 enum { LIFECYCLE_START = 3, LIFECYCLE_STOP = 4 };
 
-struct normalized {
-    Gimux__V1__Frame frame;
-    Gimux__V1__Event event;
-    Gimux__V1__Actor actor;
-    union {
-        Gimux__V1__File file;
-        Gimux__V1__Network network;
-        Gimux__V1__Dns dns;
-        Gimux__V1__Process process;
-        Gimux__V1__Authentication authentication;
-        Gimux__V1__Power power;
-        Gimux__V1__Lifecycle lifecycle;
-    } detail;
-    enum event_class cls;
-
+struct normalizer {
     bool windows; /* how the record at hand is to be read */
     const struct volume_map *volumes;
-    bool bad; /* something in the last text could not be said */
-
-    char uuid[GR_UUID_TEXT];
-    uint8_t local[16];
-    uint8_t remote[16];
-    char *answers[ANSWER_MAX];
-    size_t used; /* of texts */
-    char texts[TEXT_SPACE];
+    bool lossy;         /* something in the event could not be said */
+    const uint8_t *key; /* in frame */
+    size_t key_len;
+    char scratch[TEXT_ROOM(GR_MAX_TEXT)];
+    uint8_t frame[TEXTS_MAX + OTHERS_MAX];
 };
 
-struct normalized *
-normalized_new(void)
+/* What all classes have, as far as it comes from the class's own record. */
+struct common {
+    enum event_class cls;
+    uint32_t activity_id;
+    Gimux__V1__StatusId status_id;
+    uint32_t status_code;
+    uint32_t pid; /* the actor's */
+    uint32_t tid;
+    const struct gr_text *process;
+    const struct gr_text *user_name;
+    const struct gr_text *user_id;
+};
+
+static const struct gr_text none;
+
+struct normalizer *
+normalizer_new(void)
 {
-    struct normalized *n = calloc(1, sizeof(*n));
+    struct normalizer *n = calloc(1, sizeof(*n));
 
     if (!n) {
         fprintf(stderr, "out of memory: %zu bytes for the event being normalized\n", sizeof(*n));
         abort();
     }
-    gimux__v1__frame__init(&n->frame);
-    gimux__v1__event__init(&n->event);
     return n;
 }
 
 void
-normalized_free(struct normalized *event)
+normalizer_free(struct normalizer *normalizer)
 {
-    free(event);
-}
-
-const Gimux__V1__Frame *
-normalized_frame(const struct normalized *event)
-{
-    return &event->frame;
-}
-
-enum event_class
-normalized_class(const struct normalized *event)
-{
-    return event->cls;
-}
-
-const char *
-normalized_key(const struct normalized *event)
-{
-    const char *key = NULL;
-
-    if (event->event.detail_case == GIMUX__V1__EVENT__DETAIL_FILE)
-        key = event->detail.file.path;
-    else if (event->event.detail_case == GIMUX__V1__EVENT__DETAIL_POWER)
-        key = event->detail.power.vm_uuid;
-    return key && *key ? key : NULL;
+    free(normalizer);
 }
 
 /* ---- texts ---- */
 
-/* The text as UTF-8 in n->texts, *len bytes and a NUL; n->bad: something could not be said. */
-static char *
-put_text(struct normalized *n, const struct gr_text *text, size_t *len)
+/* The text as UTF-8 in n->scratch, with a NUL. Returns its bytes; *lossy: something could not be said. */
+static size_t
+say_in_scratch(struct normalizer *n, const struct gr_text *text, bool *lossy)
 {
-    char *out = n->texts + n->used;
-
-    assert(n->used + TEXT_ROOM(text->len) <= TEXT_SPACE);
-    n->bad = false;
+    assert(text->len <= GR_MAX_TEXT);
     if (n->windows)
-        *len = text_from_utf16le(text->data, text->len, out, &n->bad);
-    else
-        *len = text_from_utf8(text->data, text->len, out, &n->bad);
-    n->used += *len + 1;
-    n->event.lossy |= n->bad;
-    return out;
+        return text_from_utf16le(text->data, text->len, n->scratch, lossy);
+    return text_from_utf8(text->data, text->len, n->scratch, lossy);
 }
 
-/* An empty text, in the event's own memory. */
-static char *
-say_nothing(struct normalized *n)
+/* The text as UTF-8 in front of `at`. Returns where it begins. */
+static uint8_t *
+say(struct normalizer *n, uint8_t *at, const struct gr_text *text)
 {
-    char *out = n->texts + n->used++;
+    size_t len = n->windows ? text->len / 2 : text->len;
+    char *to = (char *)at - len;
 
-    *out = '\0';
-    return out;
+    if (n->windows ? text_copy_utf16le(text->data, text->len, to) : text_copy_utf8(text->data, text->len, to))
+        return (uint8_t *)to;
+    len = say_in_scratch(n, text, &n->lossy);
+    return memcpy(at - len, n->scratch, len);
 }
 
-static char *
-say(struct normalized *n, const struct gr_text *text)
+static uint8_t *
+put_text(struct normalizer *n, uint8_t *at, unsigned field, const struct gr_text *text)
 {
-    size_t len;
-
-    return text->len == 0 ? say_nothing(n) : put_text(n, text, &len);
+    return text->len == 0 ? at : put_length(say(n, at, text), field, at);
 }
 
-/* A path in the form that people write. If something in it could not be said, *raw is the driver's bytes. */
-static char *
-say_path(struct normalized *n, const struct gr_text *text, ProtobufCBinaryData *raw)
+/* A path in the form that people write. */
+static uint8_t *
+put_path(struct normalizer *n, uint8_t *at, unsigned field, const struct gr_text *text)
 {
-    size_t len;
-    char *out;
+    uint8_t *start;
 
     if (text->len == 0)
-        return say_nothing(n);
-    out = put_text(n, text, &len);
-    if (n->bad && raw) {
-        raw->data = memcpy(n->texts + n->used, text->data, text->len);
-        raw->len = text->len;
-        n->used += text->len;
+        return at;
+    start = say(n, at, text);
+    if (n->windows)
+        start = (uint8_t *)ntpath_simplify((char *)start, (char *)at, n->volumes);
+    return put_length(start, field, at);
+}
+
+/* The path of a file; the name of its stream, if the path has one, is the field that follows. */
+static uint8_t *
+put_file_path(struct normalizer *n, uint8_t *at, unsigned field, const struct gr_text *text)
+{
+    char *start, *stream, *end = (char *)at;
+    size_t stream_len = 0;
+
+    n->key_len = 0;
+    if (text->len == 0)
+        return at;
+    start = (char *)say(n, at, text);
+    if (n->windows) {
+        start = ntpath_simplify(start, end, n->volumes);
+        stream = ntpath_cut_stream(start, &end, &stream_len);
+        if (end != (char *)at) { /* on the wire other bytes stand between them */
+            size_t len = (size_t)(end - start);
+
+            memcpy(n->scratch, start, (size_t)((char *)at - start));
+            if (stream)
+                at = put_bytes(at, field + 1, n->scratch + (stream - start), stream_len);
+            start = memcpy((char *)at - len, n->scratch, len);
+        }
     }
-    return n->windows ? ntpath_simplify(out, len, n->volumes) : out;
+    n->key = (uint8_t *)start;
+    n->key_len = (size_t)((char *)at - start);
+    return n->key_len == 0 ? at : put_length((uint8_t *)start, field, at);
+}
+
+/* The driver's own bytes of a path in which something cannot be said. */
+static uint8_t *
+put_raw(struct normalizer *n, uint8_t *at, unsigned field, const struct gr_text *text)
+{
+    bool lossy = false;
+
+    if (!n->lossy) /* not known yet, or nothing is */
+        return at;
+    say_in_scratch(n, text, &lossy);
+    return lossy ? put_bytes(at, field, text->data, text->len) : at;
 }
 
 /* ---- what all classes have ---- */
@@ -196,45 +204,21 @@ status_id(uint32_t code, bool windows)
     return GIMUX__V1__STATUS_ID__STATUS_SUCCESS;
 }
 
-/* Makes the event empty and of this class. Its status is success until told otherwise. */
-static Gimux__V1__Event *
-begin(struct normalized *n, enum event_class cls, uint32_t stream, uint64_t sequence, int64_t time)
+/* Who did it. When nothing is known the event has no actor. */
+static uint8_t *
+put_actor(struct normalizer *n, uint8_t *at, unsigned field, const struct common *common)
 {
-    Gimux__V1__Event *event = &n->event;
+    const uint8_t *end = at;
 
-    gimux__v1__event__init(event);
-    event->stream = stream;
-    event->sequence = sequence;
-    event->time = time;
-    event->class_uid = event_class_uid(cls);
-    event->status_id = GIMUX__V1__STATUS_ID__STATUS_SUCCESS;
-    n->cls = cls;
-    n->used = 0;
-    n->frame.body_case = GIMUX__V1__FRAME__BODY_EVENT;
-    n->frame.event = event;
-    return event;
-}
-
-/* Who did it. Absent texts are NULL; when nothing is known the event has no actor. */
-static void
-set_actor(struct normalized *n, uint32_t pid, uint32_t tid, const struct gr_text *process,
-          const struct gr_text *user_name, const struct gr_text *user_id)
-{
-    static const struct gr_text none;
-    Gimux__V1__Actor *actor = &n->actor;
-
-    process = process ? process : &none;
-    user_name = user_name ? user_name : &none;
-    user_id = user_id ? user_id : &none;
-    if (pid == 0 && tid == 0 && process->len == 0 && user_name->len == 0 && user_id->len == 0)
-        return;
-    gimux__v1__actor__init(actor);
-    actor->pid = pid;
-    actor->tid = tid;
-    actor->process_path = say_path(n, process, NULL);
-    actor->user_name = say(n, user_name);
-    actor->user_uid = say(n, user_id);
-    n->event.actor = actor;
+    if (common->pid == 0 && common->tid == 0 && common->process->len == 0 && common->user_name->len == 0 &&
+        common->user_id->len == 0)
+        return at;
+    at = put_text(n, at, 5, common->user_id);
+    at = put_text(n, at, 4, common->user_name);
+    at = put_path(n, at, 3, common->process);
+    at = put_number(at, 2, common->tid);
+    at = put_number(at, 1, common->pid);
+    return put_length(at, field, end);
 }
 
 /* ---- one function for each class ---- */
@@ -282,96 +266,84 @@ file_activity(const struct gr_file *file, Gimux__V1__StatusId status)
     }
 }
 
-static void
-normalize_file(struct normalized *n, const struct gr_file *in)
+static uint8_t *
+put_file(struct normalizer *n, uint8_t *at, const struct gr_file *in, struct common *common)
 {
-    Gimux__V1__File *out = &n->detail.file;
-
-    gimux__v1__file__init(out);
-    n->event.status_code = in->status;
-    n->event.status_id = status_id(in->status, n->windows);
-    n->event.activity_id = file_activity(in, n->event.status_id);
-    set_actor(n, in->pid, in->tid, &in->process, &in->user_name, &in->user_id);
-    out->path = say_path(n, &in->path, &out->path_raw);
-    out->target_path = say_path(n, &in->target, &out->target_path_raw);
-    if (n->windows) {
-        char *stream = ntpath_cut_stream(out->path);
-        char *target_stream = ntpath_cut_stream(out->target_path);
-
-        if (stream)
-            out->stream_name = stream;
-        if (target_stream)
-            out->target_stream_name = target_stream;
-    }
-    out->file_id = in->file_id;
-    out->size = in->size;
-    out->attributes = in->attributes;
-    out->access_mask = in->access_mask;
-    out->create_mask = in->create_mask;
-    out->delete_on_close = (in->create_mask & GR_CREATE_DELETE_ON_CLOSE) != 0;
-    n->event.file = out;
-    n->event.detail_case = GIMUX__V1__EVENT__DETAIL_FILE;
+    common->status_code = in->status;
+    common->status_id = status_id(in->status, n->windows);
+    common->activity_id = file_activity(in, common->status_id);
+    common->pid = in->pid;
+    common->tid = in->tid;
+    common->process = &in->process;
+    common->user_name = &in->user_name;
+    common->user_id = &in->user_id;
+    at = put_number(at, 12, (in->create_mask & GR_CREATE_DELETE_ON_CLOSE) != 0); /* delete_on_close */
+    at = put_number(at, 11, in->create_mask);
+    at = put_number(at, 10, in->access_mask);
+    at = put_number(at, 9, in->attributes);
+    at = put_number(at, 8, in->size);
+    at = put_number(at, 7, in->file_id);
+    at = put_raw(n, at, 6, &in->target);
+    at = put_raw(n, at, 5, &in->path);
+    at = put_file_path(n, at, 3, &in->target);
+    return put_file_path(n, at, 1, &in->path);
 }
 
 static void
-net_activity(Gimux__V1__Event *event, Gimux__V1__Network *out, const struct gr_net *in, bool windows)
+net_activity(const struct gr_net *in, bool windows, struct common *common)
 {
-    out->step = (Gimux__V1__NetworkStep)in->op; /* same numbers */
-    event->status_id = status_id(in->status, windows);
+    common->status_id = status_id(in->status, windows);
     switch (in->op) {
     case GR_NET_OP_PRECONNECT:
-        event->activity_id = NET_OPEN;
-        event->status_id = GIMUX__V1__STATUS_ID__STATUS_UNKNOWN;
+        common->activity_id = NET_OPEN;
+        common->status_id = GIMUX__V1__STATUS_ID__STATUS_UNKNOWN;
         break;
     case GR_NET_OP_ESTABLISHED:
-        event->activity_id = NET_OPEN;
-        event->status_id = GIMUX__V1__STATUS_ID__STATUS_SUCCESS;
+        common->activity_id = NET_OPEN;
+        common->status_id = GIMUX__V1__STATUS_ID__STATUS_SUCCESS;
         break;
     case GR_NET_OP_CLOSED:
-        event->activity_id = NET_CLOSE;
+        common->activity_id = NET_CLOSE;
         break;
     case GR_NET_OP_REFUSED:
-        event->activity_id = NET_REFUSE;
-        event->status_id = GIMUX__V1__STATUS_ID__STATUS_FAILURE;
+        common->activity_id = NET_REFUSE;
+        common->status_id = GIMUX__V1__STATUS_ID__STATUS_FAILURE;
         break;
     case GR_NET_OP_LISTEN:
-        event->activity_id = NET_LISTEN;
+        common->activity_id = NET_LISTEN;
         break;
     default:
-        event->activity_id = ACTIVITY_OTHER;
-        out->step = GIMUX__V1__NETWORK_STEP__NETWORK_STEP_UNKNOWN;
+        common->activity_id = ACTIVITY_OTHER;
         break;
     }
 }
-static_assert((int)GR_NET_OP_LISTEN == (int)GIMUX__V1__NETWORK_STEP__NETWORK_STEP_LISTEN, "same numbers");
 
-static void
-normalize_net(struct normalized *n, const struct gr_net *in)
+static uint8_t *
+put_net(struct normalizer *n, uint8_t *at, const struct gr_net *in, struct common *common)
 {
-    Gimux__V1__Network *out = &n->detail.network;
     size_t len = in->family == 4 ? 4 : 16;
-    ProtobufCBinaryData local = { len, memcpy(n->local, in->local, len) };
-    ProtobufCBinaryData remote = { len, memcpy(n->remote, in->remote, len) };
     bool inbound = in->direction == GR_INBOUND;
 
-    gimux__v1__network__init(out);
-    n->event.status_code = in->status;
-    net_activity(&n->event, out, in, n->windows);
-    set_actor(n, in->pid, in->tid, &in->process, &in->user_name, &in->user_id);
-    if (in->direction <= GR_OUTBOUND)
-        out->direction = (Gimux__V1__Direction)in->direction; /* same numbers */
-    out->protocol_num = in->protocol;
-    out->src_ip = inbound ? remote : local;
-    out->src_port = inbound ? in->remote_port : in->local_port;
-    out->dst_ip = inbound ? local : remote;
-    out->dst_port = inbound ? in->local_port : in->remote_port;
-    out->flow_id = in->flow_id;
-    out->bytes_in = in->bytes_in;
-    out->bytes_out = in->bytes_out;
-    n->event.network = out;
-    n->event.detail_case = GIMUX__V1__EVENT__DETAIL_NETWORK;
+    common->status_code = in->status;
+    net_activity(in, n->windows, common);
+    common->pid = in->pid;
+    common->tid = in->tid;
+    common->process = &in->process;
+    common->user_name = &in->user_name;
+    common->user_id = &in->user_id;
+    at = put_number(at, 10, in->bytes_out);
+    at = put_number(at, 9, in->bytes_in);
+    at = put_number(at, 8, in->flow_id);
+    at = put_number(at, 7, inbound ? in->local_port : in->remote_port); /* dst_port */
+    at = put_bytes(at, 6, inbound ? in->local : in->remote, len);       /* dst_ip */
+    at = put_number(at, 5, inbound ? in->remote_port : in->local_port); /* src_port */
+    at = put_bytes(at, 4, inbound ? in->remote : in->local, len);       /* src_ip */
+    at = put_number(at, 3, in->protocol);
+    at = put_number(at, 2, in->direction <= GR_OUTBOUND ? in->direction : 0); /* same numbers */
+    return put_number(at, 1, in->op <= GR_NET_OP_LISTEN ? in->op : 0);        /* step: same numbers */
 }
 static_assert((int)GR_OUTBOUND == (int)GIMUX__V1__DIRECTION__DIRECTION_OUTBOUND, "same numbers");
+static_assert((int)GR_NET_OP_LISTEN == (int)GIMUX__V1__NETWORK_STEP__NETWORK_STEP_LISTEN, "same numbers");
 
 /* Splits "a;b;c;" in place; empty answers are left out. */
 static size_t
@@ -391,76 +363,85 @@ split_answers(char *text, char *answers[ANSWER_MAX])
     }
 }
 
-static void
-normalize_dns(struct normalized *n, const struct gr_dns *in)
+static uint8_t *
+put_answers(struct normalizer *n, uint8_t *at, unsigned field, const struct gr_text *text)
 {
-    Gimux__V1__Dns *out = &n->detail.dns;
-    bool failed = in->rcode != 0 || in->status != 0;
+    char *answers[ANSWER_MAX];
+    size_t count;
 
-    gimux__v1__dns__init(out);
-    n->event.status_code = in->status;
-    if (failed)
-        n->event.status_id = GIMUX__V1__STATUS_ID__STATUS_FAILURE;
+    say_in_scratch(n, text, &n->lossy);
+    count = split_answers(n->scratch, answers);
+    while (count-- > 0)
+        at = put_element(at, field, answers[count], strlen(answers[count]));
+    return at;
+}
+
+static uint8_t *
+put_dns(struct normalizer *n, uint8_t *at, const struct gr_dns *in, struct common *common)
+{
+    common->status_code = in->status;
+    if (in->rcode != 0 || in->status != 0)
+        common->status_id = GIMUX__V1__STATUS_ID__STATUS_FAILURE;
     else if (in->op != GR_DNS_OP_ANSWER)
-        n->event.status_id = GIMUX__V1__STATUS_ID__STATUS_UNKNOWN;
-    n->event.activity_id = in->op <= GR_DNS_OP_ANSWER ? in->op : ACTIVITY_OTHER; /* OCSF's numbers */
-    set_actor(n, in->pid, 0, &in->process, &in->user_name, &in->user_id);
-    out->hostname = say(n, &in->name);
-    out->type = in->type;
-    out->transaction_id = in->transaction_id;
-    out->rcode = in->rcode;
-    out->n_answers = split_answers(say(n, &in->answers), n->answers);
-    out->answers = n->answers;
-    n->event.dns = out;
-    n->event.detail_case = GIMUX__V1__EVENT__DETAIL_DNS;
+        common->status_id = GIMUX__V1__STATUS_ID__STATUS_UNKNOWN;
+    common->activity_id = in->op <= GR_DNS_OP_ANSWER ? in->op : ACTIVITY_OTHER; /* OCSF's numbers */
+    common->pid = in->pid;
+    common->process = &in->process;
+    common->user_name = &in->user_name;
+    common->user_id = &in->user_id;
+    at = put_answers(n, at, 5, &in->answers);
+    at = put_number(at, 4, in->rcode);
+    at = put_number(at, 3, in->transaction_id);
+    at = put_number(at, 2, in->type);
+    return put_text(n, at, 1, &in->name);
 }
 
 /* A process is launched by its parent; who ends one is not known. */
-static void
-normalize_process(struct normalized *n, const struct gr_process *in)
+static uint8_t *
+put_process(struct normalizer *n, uint8_t *at, const struct gr_process *in, struct common *common)
 {
-    Gimux__V1__Process *out = &n->detail.process;
-
-    gimux__v1__process__init(out);
-    n->event.activity_id = in->op <= GR_PROCESS_OP_END ? in->op : ACTIVITY_OTHER; /* OCSF's numbers */
-    if (in->op == GR_PROCESS_OP_START)
-        set_actor(n, in->parent_pid, 0, &in->parent_image, &in->user_name, &in->user_id);
-    else
-        set_actor(n, 0, 0, NULL, &in->user_name, &in->user_id);
-    out->pid = in->pid;
-    out->parent_pid = in->parent_pid;
-    out->path = say_path(n, &in->image, &out->path_raw);
-    out->cmd_line = say(n, &in->command_line);
-    if (in->op == GR_PROCESS_OP_START && n->event.actor)
-        out->parent_path = n->actor.process_path;
-    else
-        out->parent_path = say_path(n, &in->parent_image, NULL);
-    out->exit_code = (int32_t)in->exit_code;
-    n->event.process = out;
-    n->event.detail_case = GIMUX__V1__EVENT__DETAIL_PROCESS;
+    common->activity_id = in->op <= GR_PROCESS_OP_END ? in->op : ACTIVITY_OTHER; /* OCSF's numbers */
+    if (in->op == GR_PROCESS_OP_START) {
+        common->pid = in->parent_pid;
+        common->process = &in->parent_image;
+    }
+    common->user_name = &in->user_name;
+    common->user_id = &in->user_id;
+    at = put_sint32(at, 7, (int32_t)in->exit_code);
+    at = put_raw(n, at, 6, &in->image);
+    at = put_path(n, at, 5, &in->parent_image);
+    at = put_text(n, at, 4, &in->command_line);
+    at = put_path(n, at, 3, &in->image);
+    at = put_number(at, 2, in->parent_pid);
+    return put_number(at, 1, in->pid);
 }
 
-static void
-normalize_logon(struct normalized *n, const struct gr_logon *in)
+static uint8_t *
+put_logon(struct normalizer *n, uint8_t *at, const struct gr_logon *in, struct common *common)
 {
-    Gimux__V1__Authentication *out = &n->detail.authentication;
-
-    gimux__v1__authentication__init(out);
-    n->event.status_code = in->status;
-    n->event.status_id = status_id(in->status, n->windows);
-    n->event.activity_id = in->op <= GR_LOGON_OP_LOGOFF ? in->op : ACTIVITY_OTHER; /* OCSF's numbers */
-    set_actor(n, in->pid, 0, &in->process, NULL, NULL);
-    out->logon_type_id = in->logon_type;
-    out->session_uid = in->logon_id;
-    out->user_name = say(n, &in->user_name);
-    out->user_uid = say(n, &in->user_id);
-    out->src = say(n, &in->source);
-    n->event.authentication = out;
-    n->event.detail_case = GIMUX__V1__EVENT__DETAIL_AUTHENTICATION;
+    common->status_code = in->status;
+    common->status_id = status_id(in->status, n->windows);
+    common->activity_id = in->op <= GR_LOGON_OP_LOGOFF ? in->op : ACTIVITY_OTHER; /* OCSF's numbers */
+    common->pid = in->pid;
+    common->process = &in->process;
+    at = put_text(n, at, 5, &in->source);
+    at = put_text(n, at, 4, &in->user_id);
+    at = put_text(n, at, 3, &in->user_name);
+    at = put_number(at, 2, in->logon_id);
+    return put_number(at, 1, in->logon_type);
 }
 
-static void
-normalize_power(struct normalized *n, const struct gr_power *in)
+static uint8_t *
+put_uuid(uint8_t *at, unsigned field, const uint8_t uuid[GR_UUID_SIZE])
+{
+    char text[GR_UUID_TEXT];
+
+    gr_uuid_format(uuid, text);
+    return put_bytes(at, field, text, sizeof(text) - 1);
+}
+
+static uint8_t *
+put_power(struct normalizer *n, uint8_t *at, const struct gr_power *in, struct common *common)
 {
     static const uint32_t activities[] = {
         [GR_POWER_OP_ON] = POWER_ON,
@@ -469,72 +450,127 @@ normalize_power(struct normalized *n, const struct gr_power *in)
         [GR_POWER_OP_RESUME] = POWER_WAKE,
         [GR_POWER_OP_MIGRATE] = ACTIVITY_OTHER,
     };
-    Gimux__V1__Power *out = &n->detail.power;
 
-    gimux__v1__power__init(out);
-    n->event.activity_id = in->op <= GR_POWER_OP_MIGRATE ? activities[in->op] : ACTIVITY_OTHER;
-    out->vm_uuid = (char *)gr_uuid_format(in->vm_uuid, n->uuid);
-    out->vm_name = say(n, &in->vm_name);
-    out->target_host = say(n, &in->target_host);
-    n->event.power = out;
-    n->event.detail_case = GIMUX__V1__EVENT__DETAIL_POWER;
+    common->activity_id = in->op <= GR_POWER_OP_MIGRATE ? activities[in->op] : ACTIVITY_OTHER;
+    at = put_text(n, at, 3, &in->target_host);
+    at = put_text(n, at, 2, &in->vm_name);
+    n->key = at - (GR_UUID_TEXT - 1);
+    n->key_len = GR_UUID_TEXT - 1;
+    return put_uuid(at, 1, in->vm_uuid);
+}
+
+/* The detail of a frame's event. */
+static uint8_t *
+put_detail(struct normalizer *n, uint8_t *at, const struct gr_record *record, struct common *common)
+{
+    const uint8_t *end = at;
+
+    switch (record->type) {
+    case GR_FILE:
+        return put_length(put_file(n, at, &record->body.file, common), 16, end);
+    case GR_NET:
+        return put_length(put_net(n, at, &record->body.net, common), 17, end);
+    case GR_DNS:
+        return put_length(put_dns(n, at, &record->body.dns, common), 18, end);
+    case GR_PROCESS:
+        return put_length(put_process(n, at, &record->body.process, common), 19, end);
+    case GR_LOGON:
+        return put_length(put_logon(n, at, &record->body.logon, common), 20, end);
+    case GR_POWER:
+        return put_length(put_power(n, at, &record->body.power, common), 21, end);
+    default:
+        return at;
+    }
+}
+
+/* ---- the frame ---- */
+
+static uint8_t *
+frame_end(struct normalizer *n)
+{
+    return n->frame + sizeof(n->frame);
+}
+
+/* The first fields of the event, whose others stand from `at` to the end; the frame around it; its length. */
+static void
+finish(struct normalizer *n, uint8_t *at, uint32_t stream, uint64_t sequence, int64_t time,
+       const struct common *common, struct normalized *event)
+{
+    const uint8_t *end = frame_end(n);
+
+    at = put_number(at, 7, common->status_code);
+    at = put_number(at, 6, common->status_id);
+    at = put_number(at, 5, common->activity_id);
+    at = put_number(at, 4, event_class_uid(common->cls));
+    at = put_sfixed64(at, 3, time);
+    at = put_number(at, 2, sequence);
+    at = put_number(at, 1, stream);
+    at = put_length(at, 5, end);
+    assert(end - at <= (ptrdiff_t)DELIMITED_FRAME_MAX);
+    at = put_varint(at, (uint64_t)(end - at));
+    *event = (struct normalized){ .data = at, .len = (size_t)(end - at), .cls = common->cls };
+    if (n->key_len > 0) {
+        event->key = (size_t)(n->key - at);
+        event->key_len = n->key_len;
+    }
+}
+
+static void
+write_event(struct normalizer *n, const struct gr_record *record, uint32_t stream, struct normalized *event)
+{
+    struct common common = { .cls = event_class_of_record(record->type),
+                             .status_id = GIMUX__V1__STATUS_ID__STATUS_SUCCESS,
+                             .process = &none,
+                             .user_name = &none,
+                             .user_id = &none };
+    uint8_t *at;
+
+    n->key_len = 0;
+    at = put_detail(n, frame_end(n), record, &common);
+    at = put_number(at, 10, (record->flags & GR_FLAG_WAITS) != 0); /* waits */
+    at = put_number(at, 9, n->lossy);
+    at = put_actor(n, at, 8, &common);
+    finish(n, at, stream, record->sequence, unix_time(record->time, n->windows), &common, event);
 }
 
 void
-normalize_record(struct normalized *event, const struct gr_record *record, uint16_t driver,
-                 const struct volume_map *volumes, uint32_t stream)
+normalize_record(struct normalizer *normalizer, const struct gr_record *record, uint16_t driver,
+                 const struct volume_map *volumes, uint32_t stream, struct normalized *event)
 {
-    struct normalized *n = event;
-
     assert(gr_type_is_event(record->type));
-    n->windows = gr_driver_is_windows(driver);
-    n->volumes = volumes;
-    begin(n, event_class_of_record(record->type), stream, record->sequence,
-          unix_time(record->time, n->windows));
-    n->event.waits = (record->flags & GR_FLAG_WAITS) != 0;
-    switch (record->type) {
-    case GR_FILE:
-        normalize_file(n, &record->body.file);
-        break;
-    case GR_NET:
-        normalize_net(n, &record->body.net);
-        break;
-    case GR_DNS:
-        normalize_dns(n, &record->body.dns);
-        break;
-    case GR_PROCESS:
-        normalize_process(n, &record->body.process);
-        break;
-    case GR_LOGON:
-        normalize_logon(n, &record->body.logon);
-        break;
-    case GR_POWER:
-        normalize_power(n, &record->body.power);
-        break;
-    default:
-        break;
-    }
+    normalizer->windows = gr_driver_is_windows(driver);
+    normalizer->volumes = volumes;
+    normalizer->lossy = false;
+    write_event(normalizer, record, stream, event);
+    if (normalizer->lossy) /* what says so stands behind what is: once more */
+        write_event(normalizer, record, stream, event);
 }
 
 /* ---- gimuxd's own event ---- */
 
-void
-normalize_lifecycle(struct normalized *event, uint32_t stream, uint64_t sequence, int64_t time, bool up,
-                    uint16_t driver, const uint8_t boot_id[GR_UUID_SIZE], const char *reason,
-                    const char *door)
+static uint8_t *
+put_string(uint8_t *at, unsigned field, const char *text)
 {
-    Gimux__V1__Lifecycle *out = &event->detail.lifecycle;
+    return text ? put_bytes(at, field, text, strlen(text)) : at;
+}
 
-    begin(event, CLASS_LIFECYCLE, stream, sequence, time);
-    gimux__v1__lifecycle__init(out);
-    event->event.activity_id = up ? LIFECYCLE_START : LIFECYCLE_STOP;
-    if (driver <= GR_VMX)
-        out->driver = (Gimux__V1__Driver)driver; /* same numbers */
-    out->boot_id = (char *)gr_uuid_format(boot_id, event->uuid);
-    if (reason)
-        out->reason = (char *)reason;
-    out->door = (char *)door;
-    event->event.lifecycle = out;
-    event->event.detail_case = GIMUX__V1__EVENT__DETAIL_LIFECYCLE;
+void
+normalize_lifecycle(struct normalizer *normalizer, uint32_t stream, uint64_t sequence, int64_t time, bool up,
+                    uint16_t driver, const uint8_t boot_id[GR_UUID_SIZE], const char *reason,
+                    const char *door, struct normalized *event)
+{
+    struct common common = { .cls = CLASS_LIFECYCLE,
+                             .activity_id = up ? LIFECYCLE_START : LIFECYCLE_STOP,
+                             .status_id = GIMUX__V1__STATUS_ID__STATUS_SUCCESS };
+    uint8_t *at = frame_end(normalizer);
+    const uint8_t *end = at;
+
+    normalizer->key_len = 0;
+    at = put_string(at, 4, door);
+    at = put_string(at, 3, reason);
+    at = put_uuid(at, 2, boot_id);
+    at = put_number(at, 1, driver <= GR_VMX ? driver : 0); /* same numbers */
+    at = put_length(at, 22, end);
+    finish(normalizer, at, stream, sequence, time, &common, event);
 }
 static_assert((int)GR_VMX == (int)GIMUX__V1__DRIVER__DRIVER_VMX, "same numbers");

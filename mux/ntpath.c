@@ -12,7 +12,7 @@
 
 /* A device's name as ASCII without trailing backslashes; false if that is not what it is. */
 static bool
-device_name(const struct gr_text *text, char out[VOLUME_DEVICE_MAX])
+take_device(const struct gr_text *text, struct volume *volume)
 {
     size_t len = text->len / 2;
 
@@ -27,10 +27,11 @@ device_name(const struct gr_text *text, char out[VOLUME_DEVICE_MAX])
 
         if (c == 0 || c > 0x7f || text->data[2 * i + 1] != 0)
             return false;
-        out[i] = (char)c;
+        volume->device[i] = (char)c;
     }
-    out[len] = '\0';
-    return out[0] == '\\';
+    volume->device[len] = '\0';
+    volume->device_len = (uint32_t)len;
+    return volume->device[0] == '\\';
 }
 
 uint32_t
@@ -42,7 +43,7 @@ volume_map_set(struct volume_map *map, const struct gr_volumes *volumes)
 
     map->count = 0;
     while (gr_volume_next(volumes, &at, &volume)) {
-        if (map->count < VOLUME_MAX && device_name(&volume.device, map->volumes[map->count].device))
+        if (map->count < VOLUME_MAX && take_device(&volume.device, &map->volumes[map->count]))
             map->volumes[map->count++].letter = (char)volume.letter;
         else
             left_out++;
@@ -61,33 +62,33 @@ lower(char c)
 /* What follows `prefix`, which is in lower case, in path, or NULL. Most prefixes differ from most paths
  * within three characters. */
 static char *
-after(char *path, const char *prefix)
+after(char *path, const char *end, const char *prefix)
 {
     for (; *prefix != '\0'; path++, prefix++)
-        if (lower(*path) != *prefix)
+        if (path == end || lower(*path) != *prefix)
             return NULL;
     return path;
 }
 
 static bool
-at_component_end(const char *at)
+at_component_end(const char *at, const char *end)
 {
-    return *at == '\\' || *at == '\0';
+    return at == end || *at == '\\';
 }
 
 static bool
-starts_with_drive(const char *path)
+starts_with_drive(const char *path, const char *end)
 {
-    char letter = (char)(path[0] | 0x20);
+    char letter = end - path >= 2 ? (char)(path[0] | 0x20) : 0;
 
     return letter >= 'a' && letter <= 'z' && path[1] == ':';
 }
 
 /* "c:" and "c:\...": the letter in upper case. NULL for anything else. */
 static char *
-drive_path(char *path)
+drive_path(char *path, const char *end)
 {
-    if (!starts_with_drive(path) || !at_component_end(path + 2))
+    if (!starts_with_drive(path, end) || !at_component_end(path + 2, end))
         return NULL;
     path[0] = (char)(path[0] & ~0x20);
     return path;
@@ -96,15 +97,15 @@ drive_path(char *path)
 /* "server\share\..." that follows a prefix of at least two characters: \\server\share\... Redirectors may put
  * components in front that start with a semicolon (";X:logonid"); these go. NULL if no server is named. */
 static char *
-unc_path(char *rest)
+unc_path(char *rest, const char *end)
 {
-    while (*rest == ';') {
-        rest = strchr(rest, '\\');
+    while (rest < end && *rest == ';') {
+        rest = memchr(rest, '\\', (size_t)(end - rest));
         if (!rest)
             return NULL;
         rest++;
     }
-    if (at_component_end(rest))
+    if (at_component_end(rest, end))
         return NULL;
     rest[-1] = '\\';
     rest[-2] = '\\';
@@ -114,25 +115,26 @@ unc_path(char *rest)
 /* What follows the device in path, or NULL. Devices of one guest differ in their last character, and drivers
  * write them as they do in VOLUMES. */
 static char *
-after_device(char *path, size_t len, const char *device)
+after_device(char *path, const char *end, const struct volume *volume)
 {
-    size_t device_len = strlen(device);
+    size_t len = volume->device_len;
 
-    if (device_len > len || !at_component_end(path + device_len) ||
-        lower(path[device_len - 1]) != lower(device[device_len - 1]))
+    if (len > (size_t)(end - path) || !at_component_end(path + len, end) ||
+        lower(path[len - 1]) != lower(volume->device[len - 1]))
         return NULL;
-    if (memcmp(path, device, device_len) != 0 && strncasecmp(path, device, device_len) != 0)
+    if (memcmp(path, volume->device, len) != 0 && strncasecmp(path, volume->device, len) != 0)
         return NULL;
-    return path + device_len;
+    return path + len;
 }
 
+/* The path with its device's letter, or NULL: nearly all paths have one. */
 static char *
-device_path(char *path, size_t len, const struct volume_map *volumes)
+volume_path(char *path, const char *end, const struct volume_map *volumes)
 {
     char *rest;
 
     for (uint32_t i = 0; volumes && i < volumes->count; i++) {
-        rest = after_device(path, len, volumes->volumes[i].device);
+        rest = after_device(path, end, &volumes->volumes[i]);
         if (rest) {
             assert(rest - path >= 2);
             rest[-1] = ':';
@@ -140,87 +142,131 @@ device_path(char *path, size_t len, const struct volume_map *volumes)
             return rest - 2;
         }
     }
-    rest = after(path, "\\device\\mup\\");
+    return NULL;
+}
+
+/* The path on a redirector, a device for all shares, or NULL. */
+static char *
+share_path(char *path, const char *end)
+{
+    char *rest = after(path, end, "\\device\\mup\\");
+
     if (!rest)
-        rest = after(path, "\\device\\lanmanredirector\\");
-    return rest ? unc_path(rest) : NULL;
+        rest = after(path, end, "\\device\\lanmanredirector\\");
+    return rest ? unc_path(rest, end) : NULL;
 }
 
 /* What follows the name of the directory of DOS devices, in any of its four spellings, or NULL. */
 static char *
-after_dos_devices(char *path)
+after_dos_devices(char *path, const char *end)
 {
-    switch (lower(path[1])) {
+    switch (end - path >= 2 ? lower(path[1]) : '\0') {
     case '?':
-        return after(path, "\\??\\");
+        return after(path, end, "\\??\\");
     case '\\':
-        return after(path, "\\\\?\\");
+        return after(path, end, "\\\\?\\");
     case 'd':
-        return after(path, "\\dosdevices\\");
+        return after(path, end, "\\dosdevices\\");
     case 'g':
-        return after(path, "\\global??\\");
+        return after(path, end, "\\global??\\");
     default:
         return NULL;
     }
 }
 
-char *
-ntpath_simplify(char *path, size_t len, const struct volume_map *volumes)
+/* A path of the NT namespace that is on no known volume. */
+static char *
+rooted_path(char *path, const char *end, const struct volume_map *volumes)
 {
-    char *rest = *path == '\\' ? after_dos_devices(path) : NULL;
-    char *result = NULL;
+    char *rest = after_dos_devices(path, end);
+    char *result;
 
-    if (*path != '\\') {
-        result = drive_path(path);
-    } else if (!rest) {
-        result = device_path(path, len, volumes);
-    } else if (after(rest, "unc\\")) {
-        result = unc_path(rest + 4);
-    } else if (after(rest, "globalroot\\")) {
-        rest += strlen("globalroot");
-        result = device_path(rest, len - (size_t)(rest - path), volumes);
+    if (!rest)
+        return share_path(path, end);
+    if (after(rest, end, "unc\\"))
+        return unc_path(rest + strlen("unc\\"), end);
+    if (!after(rest, end, "globalroot\\"))
+        return drive_path(rest, end);
+    rest += strlen("globalroot");
+    result = volume_path(rest, end, volumes);
+    return result ? result : share_path(rest, end);
+}
+
+char *
+ntpath_simplify(char *path, const char *end, const struct volume_map *volumes)
+{
+    char *result;
+
+    if (path == end || *path != '\\') {
+        result = drive_path(path, end);
     } else {
-        result = drive_path(rest);
+        result = volume_path(path, end, volumes);
+        if (!result)
+            result = rooted_path(path, end, volumes);
     }
     return result ? result : path;
 }
 
 /* ---- streams ---- */
 
-/* Whether a stream is another name of the file or directory itself: f::$DATA, dir:$I30:$INDEX_ALLOCATION. */
 static bool
-is_default_stream(const char *name, const char *type)
+is_word(const char *at, const char *end, const char *word)
 {
-    if (strcasecmp(type, "$INDEX_ALLOCATION") == 0)
-        return *name == '\0' || strcasecmp(name, "$I30") == 0;
-    return *name == '\0' && strcasecmp(type, "$DATA") == 0;
+    size_t len = strlen(word);
+
+    return (size_t)(end - at) == len && strncasecmp(at, word, len) == 0;
+}
+
+/* Whether a stream, "name:type", is another name of the file or directory itself: f::$DATA,
+ * dir:$I30:$INDEX_ALLOCATION. */
+static bool
+is_default_stream(const char *name, const char *colon, const char *end)
+{
+    if (is_word(colon + 1, end, "$INDEX_ALLOCATION"))
+        return name == colon || is_word(name, colon, "$I30");
+    return name == colon && is_word(colon + 1, end, "$DATA");
+}
+
+static bool
+is_all_colons(const char *at, const char *end)
+{
+    while (at < end && *at == ':')
+        at++;
+    return at == end;
+}
+
+static char *
+find(char *from, const char *end, char c)
+{
+    return memchr(from, c, (size_t)(end - from));
 }
 
 char *
-ntpath_cut_stream(char *path)
+ntpath_cut_stream(char *path, char **end, size_t *len)
 {
-    char *rest = starts_with_drive(path) ? path + 2 : path;
-    char *colon = strchr(rest, ':');
+    char *rest = starts_with_drive(path, *end) ? path + 2 : path;
+    char *colon = find(rest, *end, ':');
     char *last;
+    char *name;
     char *type;
 
     if (!colon)
         return NULL; /* nearly always */
-    last = strrchr(rest, '\\');
+    last = memrchr(rest, '\\', (size_t)(*end - rest));
     if (last)
-        colon = strchr(last, ':');
-    if (!colon || colon[strspn(colon, ":")] == '\0')
+        colon = find(last, *end, ':');
+    if (!colon || is_all_colons(colon, *end))
         return NULL;
-    type = strchr(colon + 1, ':');
-    if (type) {
-        *type = '\0';
-        if (is_default_stream(colon + 1, type + 1)) {
-            *colon = '\0';
-            return NULL;
-        }
-        if (type[1] != '\0' && strcasecmp(type + 1, "$DATA") != 0)
-            *type = ':'; /* "name:$BITMAP" is not the stream "name" */
+    name = colon + 1;
+    type = find(name, *end, ':');
+    if (type && is_default_stream(name, type, *end)) {
+        *end = colon;
+        return NULL;
     }
-    *colon = '\0';
-    return colon + 1;
+    /* "name:$BITMAP" is not the stream "name" */
+    if (!type || (type + 1 < *end && !is_word(type + 1, *end, "$DATA")))
+        type = *end;
+    *len = (size_t)(type - name);
+    *end = colon;
+    return name;
 }

@@ -10,12 +10,13 @@
 /* Which drive letter each device of one guest has, from its VOLUMES record. Zero-initialize; owns no memory.
  */
 #define VOLUME_MAX        26
-#define VOLUME_DEVICE_MAX 64 /* bytes of UTF-8; longer device names are left out */
+#define VOLUME_DEVICE_MAX 64 /* bytes of ASCII, NUL included; longer device names are left out */
 struct volume_map {
     uint32_t count;
-    struct {
+    struct volume {
         char letter;
         char device[VOLUME_DEVICE_MAX]; /* "\Device\HarddiskVolume2", no trailing backslash, NUL-terminated */
+        uint32_t device_len;            /* bytes, without the NUL */
     } volumes[VOLUME_MAX];
 };
 
@@ -24,13 +25,14 @@ struct volume_map {
 uint32_t volume_map_set(struct volume_map *map, const struct gr_volumes *volumes);
 
 /* Rewrites an NT path to the form that people write, as docs/events.md lists them: C:\... or
- * \\server\share\... Paths of unknown form or device stay as they are. `path` is UTF-8 of len bytes,
- * ends with NUL behind them and is changed in place (no result is longer); the result starts at the returned
- * pointer, inside path. `volumes` may be NULL. */
-char *ntpath_simplify(char *path, size_t len, const struct volume_map *volumes);
+ * \\server\share\... Paths of unknown form or device stay as they are. The path is the UTF-8 from `path` up
+ * to `end`, without NUL, and is changed in place; no result is longer, and each ends where it did. Returns
+ * where it begins now, inside path. `volumes` may be NULL. */
+char *ntpath_simplify(char *path, const char *end, const struct volume_map *volumes);
 
-/* Cuts the stream suffix (":name:$DATA" and its short forms) off the last component of `path`, in place.
- * Returns the stream's name, inside path, or NULL if the path names no stream but the default one. */
-char *ntpath_cut_stream(char *path);
+/* Cuts the stream suffix (":name:$DATA" and its short forms) off the last component of the path from `path`
+ * up to *end: moves *end to where the path ends without it. Returns where the stream's name begins, inside
+ * path, and sets *len to its bytes; or NULL if the path names no stream but the default one. */
+char *ntpath_cut_stream(char *path, char **end, size_t *len);
 
 #endif

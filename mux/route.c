@@ -16,7 +16,7 @@
 #include <sys/random.h>
 
 #include "mux/conn.h"
-#include "mux/frame_encode.h"
+#include "mux/frame.h"
 #include "mux/log.h"
 #include "mux/recover.h"
 #include "mux/stats.h"
@@ -58,7 +58,7 @@ route_init(struct route *route, struct loop *loop, const struct conf *conf, cons
     route->conf = conf;
     route->guest_ops = *ops;
     route->table.pool = &route->pool;
-    route->event = normalized_new();
+    route->normalizer = normalizer_new();
     route->task = (struct loop_task){ .fn = end_of_turn, .arg = route };
     LIST_INIT(&route->paused);
     TAILQ_INIT(&route->dirty);
@@ -75,7 +75,7 @@ route_fini(struct route *route)
         route->table.forgets = store_leave;
     vm_table_fini(&route->table);
     store_free(route->store);
-    normalized_free(route->event);
+    normalizer_free(route->normalizer);
 }
 
 /* ---- the end of the turn ---- */
@@ -200,29 +200,19 @@ route_appended(struct route *route, struct vm *vm)
 }
 
 bool
-route_append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, const char *key,
-             bool beyond)
+route_append(struct vm *vm, const uint8_t *frame, size_t len, struct vmlog_entry *entry, bool beyond)
 {
-    static uint8_t buf[FRAME_ENCODED_MAX];
-    struct frame_encoded encoded;
-    bool fits = frame_encode(frame, key, buf, sizeof(buf), &encoded);
-    uint8_t *at;
+    uint8_t *at = vmlog_reserve(&vm->log, len, beyond);
 
-    assert(fits); /* see TEXT_SPACE in normalize.c */
-    at = vmlog_reserve(&vm->log, encoded.len, beyond);
     if (!at && !beyond)
-        vm->refused = sizeof(struct vmlog_chunk) + 2 * sizeof(struct vmlog_entry) + encoded.len;
+        vm->refused = sizeof(struct vmlog_chunk) + 2 * sizeof(struct vmlog_entry) + len;
     if (!at)
         return false;
-    memcpy(at, encoded.data, encoded.len);
-    entry->end = (uint32_t)encoded.len;
-    if (encoded.key_len > 0 && encoded.key_len <= UINT16_MAX) {
-        entry->key = (uint32_t)encoded.key;
-        entry->key_len = (uint16_t)encoded.key_len;
-    }
+    memcpy(at, frame, len);
+    entry->end = (uint32_t)len;
     vmlog_commit(&vm->log, entry);
     stats.frames_total++;
-    stats.frame_bytes_total += encoded.len;
+    stats.frame_bytes_total += len;
     return true;
 }
 
@@ -234,10 +224,15 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
     struct vmlog_entry entry = {
         .stream = &stream->log, .sequence = record->sequence, .count = 1, .record_bytes = record->size
     };
+    struct normalized event;
 
-    normalize_record(route->event, record, stream->driver, volumes, stream->log.id);
-    entry.cls = (uint8_t)normalized_class(route->event);
-    if (!route_append(vm, normalized_frame(route->event), &entry, normalized_key(route->event), false)) {
+    normalize_record(route->normalizer, record, stream->driver, volumes, stream->log.id, &event);
+    entry.cls = (uint8_t)event.cls;
+    if (event.key_len <= UINT16_MAX) {
+        entry.key = (uint32_t)event.key;
+        entry.key_len = (uint16_t)event.key_len;
+    }
+    if (!route_append(vm, event.data, event.len, &entry, false)) {
         route_pause_vm(route, vm);
         return false;
     }
@@ -260,6 +255,8 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
     Gimux__V1__Gap gap = GIMUX__V1__GAP__INIT;
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
     struct vmlog_entry entry = { .stream = &stream->log, .sequence = last, .cls = VMLOG_GAP };
+    uint8_t buf[FRAME_OWN_MAX];
+    size_t len;
 
     assert(last > stream->log.last && last - stream->log.last <= ROUTE_LOST_MAX);
     entry.count = (uint32_t)(last - stream->log.last);
@@ -269,7 +266,8 @@ route_lost(struct route *route, struct stream *stream, uint64_t last)
     gap.reason = GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER;
     frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
     frame.gap = &gap;
-    if (!route_append(stream->vm, &frame, &entry, NULL, false)) {
+    len = frame_pack(&frame, buf, sizeof(buf));
+    if (!route_append(stream->vm, buf, len, &entry, false)) {
         route_pause_vm(route, stream->vm);
         return false;
     }

@@ -9,11 +9,9 @@
  * full may be as long as a frame. */
 #define FLAP_ROOM (DELIMITED_FRAME_MAX + 2 * (uint64_t)VMLOG_LARGE_CHUNK)
 
-/* Encodes the frame into the VM's log. The entry's stream, sequence, count, cls and record_bytes are the
- * caller's; `key` is what filters look at, a text of the frame, or NULL. False if there is no room; `beyond`:
- * for small frames of gimuxd's own there is more. */
-bool route_append(struct vm *vm, const Gimux__V1__Frame *frame, struct vmlog_entry *entry, const char *key,
-                  bool beyond);
+/* Puts the frame, `len` bytes with its length in front, into the VM's log. The entry is the caller's, but for
+ * `end`. False if there is no room; `beyond`: for small frames of gimuxd's own there is more. */
+bool route_append(struct vm *vm, const uint8_t *frame, size_t len, struct vmlog_entry *entry, bool beyond);
 
 /* Something was appended: sinks hear of it at the end of the turn; a full VM is paused. */
 void route_appended(struct route *route, struct vm *vm);

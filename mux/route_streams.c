@@ -62,14 +62,15 @@ tell_lifecycle(struct route *route, struct stream *about, bool up, const char *r
     struct vm *vm = about->vm;
     struct timespec now;
     struct vmlog_entry entry = { .count = 1, .cls = CLASS_LIFECYCLE };
+    struct normalized event;
 
     clock_gettime(CLOCK_REALTIME, &now);
     entry.stream = &vm->own->log;
     entry.sequence = vm->own->log.last + 1;
-    normalize_lifecycle(route->event, vm->own->log.id, entry.sequence,
+    normalize_lifecycle(route->normalizer, vm->own->log.id, entry.sequence,
                         now.tv_sec * INT64_C(1000000000) + now.tv_nsec, up, about->driver, about->boot_id,
-                        reason, door);
-    if (route_append(vm, normalized_frame(route->event), &entry, NULL, true))
+                        reason, door, &event);
+    if (route_append(vm, event.data, event.len, &entry, true))
         route_appended(route, vm);
 }
 

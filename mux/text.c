@@ -33,6 +33,7 @@ put_scalar(char *out, uint32_t c)
 
 /* Vectors of GCC and clang, whatever the processor. */
 typedef uint16_t units_of_block __attribute__((vector_size(16)));
+typedef uint16_t units_of_pair __attribute__((vector_size(32)));
 typedef uint8_t bytes_of_block __attribute__((vector_size(16)));
 typedef uint8_t bytes_of_units __attribute__((vector_size(8)));
 
@@ -140,21 +141,51 @@ copy_few_units(const uint8_t *in, size_t len, char *out)
     return at == len;
 }
 
+/* Two blocks at a time: collects in *high all bits of their units, in *low those that judge their bytes, of
+ * which the subtraction makes 0xff of 0. */
+static inline void
+copy_pair(const uint8_t *in, char *out, units_of_block *high, bytes_of_block *low)
+{
+    units_of_pair units;
+    units_of_block half[2];
+    bytes_of_block bytes;
+
+    memcpy(&units, in, sizeof(units));
+    if (BYTE_ORDER == BIG_ENDIAN)
+        units = units << 8 | units >> 8;
+    memcpy(half, &units, sizeof(half));
+    bytes = __builtin_convertvector(units, bytes_of_block);
+    memcpy(out, &bytes, sizeof(bytes));
+    *high |= half[0] | half[1];
+    *low |= bytes | (bytes - 1);
+}
+
 /* Whether the text, at least a block, was. Its last block may have units of the one before it once more. */
 static inline bool
 copy_many_units(const uint8_t *in, size_t len, char *out)
 {
     units_of_block bad = copy_units(in + len - BLOCK, out + (len - BLOCK) / 2);
+    units_of_block high = { 0 };
+    bytes_of_block low = { 0 };
+    const uint8_t *last = in + len - BLOCK;
 
-    for (size_t at = 0; at < len - BLOCK; at += BLOCK)
-        bad |= copy_units(in + at, out + at / 2);
-    return !any(bad);
+    for (; in + BLOCK <= last; in += 2 * BLOCK, out += BLOCK)
+        copy_pair(in, out, &high, &low);
+    if (in < last)
+        bad |= copy_units(in, out);
+    return !any(bad | (high & 0xff00) | (units_of_block)(low & 0x80));
+}
+
+bool
+text_copy_utf16le(const uint8_t *in, size_t len, char *out)
+{
+    return len % 2 == 0 && (len < BLOCK ? copy_few_units(in, len, out) : copy_many_units(in, len, out));
 }
 
 size_t
 text_from_utf16le(const uint8_t *in, size_t len, char *out, bool *lossy)
 {
-    if (len % 2 != 0 || !(len < BLOCK ? copy_few_units(in, len, out) : copy_many_units(in, len, out)))
+    if (!text_copy_utf16le(in, len, out))
         return mixed_from_utf16le(in, len, out, lossy);
     out[len / 2] = '\0';
     return len / 2;
@@ -239,10 +270,16 @@ copy_many_bytes(const uint8_t *in, size_t len, char *out)
     return !any(bad);
 }
 
+bool
+text_copy_utf8(const uint8_t *in, size_t len, char *out)
+{
+    return len < BLOCK ? copy_few_bytes(in, len, out) : copy_many_bytes(in, len, out);
+}
+
 size_t
 text_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy)
 {
-    if (!(len < BLOCK ? copy_few_bytes(in, len, out) : copy_many_bytes(in, len, out)))
+    if (!text_copy_utf8(in, len, out))
         return mixed_from_utf8(in, len, out, lossy);
     out[len] = '\0';
     return len;

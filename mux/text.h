@@ -17,4 +17,9 @@
 size_t text_from_utf16le(const uint8_t *in, size_t len, char *out, bool *lossy);
 size_t text_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy);
 
+/* What nearly all texts are: ASCII from U+0001 on. Both write exactly the text's len / 2 or len bytes to out,
+ * and no NUL. False if the text is something else: then these bytes are anything. */
+bool text_copy_utf16le(const uint8_t *in, size_t len, char *out);
+bool text_copy_utf8(const uint8_t *in, size_t len, char *out);
+
 #endif

@@ -636,18 +636,6 @@ gr_driver_name(uint16_t driver)
     return driver >= GR_VSEPFLT && driver <= GR_VMX ? driver_names[driver] : "?";
 }
 
-bool
-gr_driver_is_windows(uint16_t driver)
-{
-    return driver == GR_VSEPFLT || driver == GR_VNETFLT || driver == GR_VNETWFP;
-}
-
-bool
-gr_type_is_event(uint16_t type)
-{
-    return type >= GR_EVENT_FIRST && type <= GR_EVENT_LAST;
-}
-
 /* ---- UUIDs ---- */
 
 const char *

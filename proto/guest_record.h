@@ -360,10 +360,18 @@ const char *gr_type_name(uint16_t type);
 const char *gr_driver_name(uint16_t driver);
 
 /* Whether records of this driver hold UTF-16LE texts, FILETIME and NTSTATUS. */
-bool gr_driver_is_windows(uint16_t driver);
+static inline bool
+gr_driver_is_windows(uint16_t driver)
+{
+    return driver >= GR_VSEPFLT && driver <= GR_VNETWFP;
+}
 
 /* Whether the type is one of events, which carry a sequence. */
-bool gr_type_is_event(uint16_t type);
+static inline bool
+gr_type_is_event(uint16_t type)
+{
+    return type >= GR_EVENT_FIRST && type <= GR_EVENT_LAST;
+}
 
 /* The written form of a UUID, lower case, 36 characters and NUL; and back. gr_uuid_parse takes either case
  * and returns false, leaving out untouched, if text is anything else than 8-4-4-4-12 hexadecimal digits. */

@@ -1,5 +1,5 @@
-/* Fuzzes the normalizer: the event of any record must fit a frame, encode to what protobuf-c makes of it,
- * unpack, and hold only valid UTF-8. The first byte of the input is the driver, the rest are records; VOLUMES
+/* Fuzzes the normalizer: the event of any record must fit a frame, be in the bytes that protobuf-c makes of
+ * it, and hold only valid UTF-8. The first byte of the input is the driver, the rest are records; VOLUMES
  * records set the map. */
 #include <assert.h>
 #include <stddef.h>
@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mux/frame_encode.h"
 #include "mux/normalize.h"
 #include "proto/delimited.h"
+#include "proto/gimux.pb-c.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -60,62 +60,57 @@ check_strings(const ProtobufCMessage *message)
     }
 }
 
-/* The daemon's own encoder against protobuf-c, and where it says that the key is. */
+/* The bytes are what protobuf-c makes of what it reads in them. */
 static void
-check_encoder(const struct normalized *normalized, const uint8_t *body, size_t size)
+check_bytes(const Gimux__V1__Frame *frame, const uint8_t *body, size_t size)
 {
-    static uint8_t buf[FRAME_ENCODED_MAX];
-    const char *key = normalized_key(normalized);
-    uint8_t prefix[DELIMITED_PREFIX_MAX];
-    size_t prefix_len = delimited_put_prefix(prefix, size);
-    struct frame_encoded encoded;
+    uint8_t *again = malloc(size);
 
-    assert(frame_encode(normalized_frame(normalized), key, buf, sizeof(buf), &encoded));
-    assert(encoded.len == prefix_len + size && encoded.data + encoded.len == buf + sizeof(buf));
-    assert(memcmp(encoded.data, prefix, prefix_len) == 0);
-    assert(memcmp(encoded.data + prefix_len, body, size) == 0);
-    assert(encoded.key_len == (key ? strlen(key) : 0));
-    assert(!key || memcmp(encoded.data + encoded.key, key, encoded.key_len) == 0);
+    assert(again && gimux__v1__frame__get_packed_size(frame) == size);
+    gimux__v1__frame__pack(frame, again);
+    assert(memcmp(again, body, size) == 0);
+    free(again);
 }
 
 static void
-check_event(const struct normalized *normalized, const struct gr_record *record)
+check_key(const struct normalized *event, const char *key)
 {
-    const Gimux__V1__Frame *frame = normalized_frame(normalized);
-    size_t size = gimux__v1__frame__get_packed_size(frame);
-    uint8_t *buf = malloc(size);
-    Gimux__V1__Frame *out;
-    const char *key;
+    assert(event->key_len == strlen(key) && event->key + event->key_len <= event->len);
+    assert(memcmp(event->data + event->key, key, event->key_len) == 0);
+}
 
-    assert(buf && size <= DELIMITED_FRAME_MAX);
-    assert(gimux__v1__frame__pack(frame, buf) == size);
-    check_encoder(normalized, buf, size);
-    out = gimux__v1__frame__unpack(NULL, size, buf);
-    assert(out && out->body_case == GIMUX__V1__FRAME__BODY_EVENT);
-    assert(out->event->sequence == record->sequence);
-    assert(out->event->class_uid == event_class_uid(normalized_class(normalized)));
-    check_strings(&out->base);
-    key = normalized_key(normalized);
-    if (record->type == GR_FILE || record->type == GR_POWER)
-        assert(strcmp(key ? key : "",
-                      record->type == GR_FILE ? out->event->file->path : out->event->power->vm_uuid) == 0);
-    else
-        assert(!key);
-    gimux__v1__frame__free_unpacked(out, NULL);
-    free(buf);
+static void
+check_event(const struct normalized *event, const struct gr_record *record)
+{
+    Gimux__V1__Frame *frame;
+    const uint8_t *body;
+    size_t size;
+
+    assert(delimited_next(event->data, event->len, DELIMITED_FRAME_MAX, &body, &size) == DELIMITED_FRAME);
+    assert(body + size == event->data + event->len);
+    frame = gimux__v1__frame__unpack(NULL, size, body);
+    assert(frame && frame->body_case == GIMUX__V1__FRAME__BODY_EVENT);
+    assert(frame->event->sequence == record->sequence);
+    assert(frame->event->class_uid == event_class_uid(event->cls));
+    check_bytes(frame, body, size);
+    check_strings(&frame->base);
+    check_key(event, record->type == GR_FILE    ? frame->event->file->path
+                     : record->type == GR_POWER ? frame->event->power->vm_uuid
+                                                : "");
+    gimux__v1__frame__free_unpacked(frame, NULL);
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct normalized *normalized;
+    static struct normalizer *normalizer;
     struct volume_map volumes = { 0 };
     struct gr_record record;
     char why[GR_WHY_MAX];
     uint16_t driver;
 
-    if (!normalized)
-        normalized = normalized_new();
+    if (!normalizer)
+        normalizer = normalizer_new();
     if (size == 0)
         return 0;
     driver = *data++;
@@ -128,8 +123,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (result == GR_OK && record.type == GR_VOLUMES)
             volume_map_set(&volumes, &record.body.volumes);
         if (result == GR_OK && gr_type_is_event(record.type)) {
-            normalize_record(normalized, &record, driver, &volumes, 1);
-            check_event(normalized, &record);
+            struct normalized event;
+
+            normalize_record(normalizer, &record, driver, &volumes, 1, &event);
+            check_event(&event, &record);
         }
         data += record.size;
         size -= record.size;

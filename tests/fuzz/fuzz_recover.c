@@ -38,9 +38,9 @@ static struct svm svms[SVMS];
 
 /* ---- what is not linked ---- */
 
-struct normalized *__real_normalized_new(void);
-struct normalized *__wrap_normalized_new(void);
-void __wrap_normalized_free(struct normalized *event);
+struct normalizer *__real_normalizer_new(void);
+struct normalizer *__wrap_normalizer_new(void);
+void __wrap_normalizer_free(struct normalizer *normalizer);
 
 void
 log_line(enum log_level level, const struct log_who *who, const char *format, ...)
@@ -56,21 +56,21 @@ log_line(enum log_level level, const struct log_who *who, const char *format, ..
         fprintf(stderr, "%s %s\n", who && who->vm ? who->vm : "-", text);
 }
 
-/* 900 KiB that every run would zero. */
-struct normalized *
-__wrap_normalized_new(void)
+/* 1.1 MiB that every run would zero. */
+struct normalizer *
+__wrap_normalizer_new(void)
 {
-    static struct normalized *event;
+    static struct normalizer *normalizer;
 
-    if (!event)
-        event = __real_normalized_new();
-    return event;
+    if (!normalizer)
+        normalizer = __real_normalizer_new();
+    return normalizer;
 }
 
 void
-__wrap_normalized_free(struct normalized *event)
+__wrap_normalizer_free(struct normalizer *normalizer)
 {
-    (void)event;
+    (void)normalizer;
 }
 
 /* ---- SVMs ---- */

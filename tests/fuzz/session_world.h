@@ -44,9 +44,9 @@ void __wrap_loop_timer_stop(struct loop_timer *timer);
 void __wrap_loop_timer_free(struct loop_timer *timer);
 void __wrap_log_line(enum log_level level, const struct log_who *who, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-struct normalized *__real_normalized_new(void);
-struct normalized *__wrap_normalized_new(void);
-void __wrap_normalized_free(struct normalized *event);
+struct normalizer *__real_normalizer_new(void);
+struct normalizer *__wrap_normalizer_new(void);
+void __wrap_normalizer_free(struct normalizer *normalizer);
 
 uint64_t
 __wrap_loop_now(void)
@@ -104,21 +104,21 @@ __wrap_log_line(enum log_level level, const struct log_who *who, const char *for
         fprintf(stderr, "%s %s\n", who && who->vm ? who->vm : "-", text);
 }
 
-/* 900 KiB that every run would zero. */
-struct normalized *
-__wrap_normalized_new(void)
+/* 1.1 MiB that every run would zero. */
+struct normalizer *
+__wrap_normalizer_new(void)
 {
-    static struct normalized *event;
+    static struct normalizer *normalizer;
 
-    if (!event)
-        event = __real_normalized_new();
-    return event;
+    if (!normalizer)
+        normalizer = __real_normalizer_new();
+    return normalizer;
 }
 
 void
-__wrap_normalized_free(struct normalized *event)
+__wrap_normalizer_free(struct normalizer *normalizer)
 {
-    (void)event;
+    (void)normalizer;
 }
 
 /* ---- the world ---- */

@@ -1,15 +1,16 @@
-/* The steps that make an event of a record: decode, normalize, encode. */
+/* The steps that make an event of a record: decode, and normalize, which encodes, too. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "mux/frame_encode.h"
 #include "mux/normalize.h"
 #include "proto/delimited.h"
+#include "proto/gimux.pb-c.h"
 #include "tests/microbench/step.h"
 #include "thinagent-sim/memory.h"
 
 static struct mix *mix;
-static struct normalized *event;
+static struct normalizer *normalizer;
+static uint8_t *out; /* room for the longest frame, as in a chunk */
 
 /* Something of every result goes here, so that the compiler cannot leave the work out. */
 static volatile uint64_t result;
@@ -18,13 +19,15 @@ static void
 open_event(struct mix *of)
 {
     mix = of;
-    event = normalized_new();
+    normalizer = normalizer_new();
+    out = must_calloc(1, DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX);
 }
 
 static void
 close_event(void)
 {
-    normalized_free(event);
+    normalizer_free(normalizer);
+    free(out);
 }
 
 /* ---- decode ---- */
@@ -52,89 +55,67 @@ const struct step step_decode = { .name = "decode",
                                   .run = run_decode,
                                   .close = close_event };
 
-/* ---- normalize ---- */
+/* ---- normalize: the encoding is part of it ---- */
 
+/* Each frame goes behind the one before it, as in a chunk. */
 static void
 run_normalize(void)
 {
+    size_t used = 0;
+
     for (size_t i = 0; i < mix->count; i++) {
         const struct mix_event *in = &mix->events[i];
-        const struct volume_map *volumes = in->stream->has_volumes ? &in->stream->volumes : NULL;
+        struct normalized event;
 
-        normalize_record(event, &in->record, in->stream->driver, volumes, 7);
-        result += normalized_frame(event)->event->activity_id;
+        normalize_record(normalizer, &in->record, in->stream->driver, mix_volumes(in), 7, &event);
+        if (used + event.len > DELIMITED_FRAME_MAX)
+            used = 0;
+        memcpy(out + used, event.data, event.len);
+        used += event.len;
     }
+    result += used;
 }
 
 const struct step step_normalize = { .name = "normalize",
-                                     .what = "normalize_record: struct gr_record to Event",
+                                     .what = "normalize_record: struct gr_record to a frame's bytes",
                                      .times = 1,
                                      .open = open_event,
                                      .run = run_normalize,
                                      .close = close_event };
 
-/* ---- encode ---- */
+/* ---- pack ---- */
 
 static Gimux__V1__Frame **frames; /* of all events, as an SVM unpacks them */
-static uint8_t *out;              /* room for the longest, as in a chunk */
 
 static void
-open_encode(struct mix *of)
+open_pack(struct mix *of)
 {
     open_event(of);
     frames = must_calloc(mix->count, sizeof(Gimux__V1__Frame *));
-    out = must_calloc(1, DELIMITED_FRAME_MAX);
     for (size_t i = 0; i < mix->count; i++) {
         const struct mix_event *in = &mix->events[i];
+        struct normalized event;
+        const uint8_t *body;
         size_t len;
 
-        normalize_record(event, &in->record, in->stream->driver,
-                         in->stream->has_volumes ? &in->stream->volumes : NULL, 7);
-        len = gimux__v1__frame__pack(normalized_frame(event), out);
-        frames[i] = gimux__v1__frame__unpack(NULL, len, out);
+        normalize_record(normalizer, &in->record, in->stream->driver, mix_volumes(in), 7, &event);
+        if (delimited_next(event.data, event.len, DELIMITED_FRAME_MAX, &body, &len) != DELIMITED_FRAME)
+            abort();
+        frames[i] = gimux__v1__frame__unpack(NULL, len, body);
         if (!frames[i])
             abort();
     }
 }
 
 static void
-close_encode(void)
+close_pack(void)
 {
     for (size_t i = 0; i < mix->count; i++)
         gimux__v1__frame__free_unpacked(frames[i], NULL);
     free(frames);
-    free(out);
     close_event();
 }
 
-/* Each frame goes behind the one before it, as in a chunk. */
-static void
-run_encode(void)
-{
-    static uint8_t buf[FRAME_ENCODED_MAX];
-    size_t used = 0;
-
-    for (size_t i = 0; i < mix->count; i++) {
-        struct frame_encoded encoded;
-
-        if (!frame_encode(frames[i], NULL, buf, sizeof(buf), &encoded))
-            abort();
-        if (used + encoded.len > DELIMITED_FRAME_MAX)
-            used = 0;
-        memcpy(out + used, encoded.data, encoded.len);
-        used += encoded.len;
-    }
-    result += used;
-}
-
-const struct step step_encode = { .name = "encode",
-                                  .what = "frame_encode: Event to a frame's bytes",
-                                  .times = 1,
-                                  .open = open_encode,
-                                  .run = run_encode,
-                                  .close = close_encode };
-
-/* The same by protobuf-c, for comparison. */
 static void
 run_pack(void)
 {
@@ -152,8 +133,8 @@ run_pack(void)
 }
 
 const struct step step_pack = { .name = "pack",
-                                .what = "the same by protobuf-c; not on the path",
+                                .what = "protobuf-c: Event to a frame's bytes; not on the path",
                                 .times = 1,
-                                .open = open_encode,
+                                .open = open_pack,
                                 .run = run_pack,
-                                .close = close_encode };
+                                .close = close_pack };

@@ -56,25 +56,23 @@ run_append(void)
 static void
 fill_entries(void)
 {
-    struct normalized *event = normalized_new();
+    struct normalizer *normalizer = normalizer_new();
 
     entries = must_calloc(mix->count, sizeof(*entries));
     lengths = must_calloc(mix->count, sizeof(*lengths));
     for (size_t i = 0; i < mix->count; i++) {
         const struct mix_event *in = &mix->events[i];
-        size_t body;
+        struct normalized event;
 
-        normalize_record(event, &in->record, in->stream->driver,
-                         in->stream->has_volumes ? &in->stream->volumes : NULL, 7);
-        body = gimux__v1__frame__get_packed_size(normalized_frame(event));
-        lengths[i] = body + delimited_prefix_size(body);
+        normalize_record(normalizer, &in->record, in->stream->driver, mix_volumes(in), 7, &event);
+        lengths[i] = event.len;
         entries[i] = (struct vmlog_entry){ .stream = &stream,
                                            .count = 1,
                                            .end = (uint32_t)lengths[i],
                                            .record_bytes = in->record.size,
-                                           .cls = (uint8_t)normalized_class(event) };
+                                           .cls = (uint8_t)event.cls };
     }
-    normalized_free(event);
+    normalizer_free(normalizer);
 }
 
 static void

@@ -12,7 +12,7 @@
 #define SAMPLE_NS 5000000 /* of one sample, at least */
 
 static const struct step *const steps[] = {
-    &step_decode, &step_normalize, &step_encode, &step_pack, &step_append, &step_send, &step_whole,
+    &step_decode, &step_normalize, &step_pack, &step_append, &step_send, &step_whole,
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
 

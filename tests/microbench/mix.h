@@ -51,4 +51,11 @@ struct mix {
 void mix_read(struct mix *mix, char *const *paths, int count);
 void mix_free(struct mix *mix);
 
+/* What the event's driver said in VOLUMES, or NULL. */
+static inline const struct volume_map *
+mix_volumes(const struct mix_event *event)
+{
+    return event->stream->has_volumes ? &event->stream->volumes : NULL;
+}
+
 #endif

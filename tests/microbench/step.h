@@ -18,7 +18,6 @@ struct step {
 
 extern const struct step step_decode;
 extern const struct step step_normalize;
-extern const struct step step_encode;
 extern const struct step step_pack; /* protobuf-c's encoding, for comparison */
 extern const struct step step_append;
 extern const struct step step_send;

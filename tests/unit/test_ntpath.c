@@ -72,15 +72,41 @@ test_volumes_that_cannot_be_kept_are_left_out(void **state)
     assert_int_equal(map.count, VOLUME_MAX);
 }
 
+/* The text alone in memory of its own, so that the address sanitizer sees a byte too many. */
+static char *
+copy(const char *text)
+{
+    size_t len = strlen(text);
+    char *bytes = malloc(len + !len);
+
+    assert_non_null(bytes);
+    return memcpy(bytes, text, len);
+}
+
+static void
+expect_text(const char *at, size_t len, const char *expected)
+{
+    assert_int_equal(len, strlen(expected));
+    assert_memory_equal(at, expected, len);
+}
+
+static void
+expect_path_with(const struct volume_map *map, const char *in, const char *expected)
+{
+    char *buf = copy(in);
+    const char *end = buf + strlen(in);
+    const char *path = ntpath_simplify(buf, end, map);
+
+    expect_text(path, (size_t)(end - path), expected);
+    free(buf);
+}
+
 static void
 expect_path(const char *in, const char *expected)
 {
     struct volume_map map = some_volumes();
-    char *buf = strdup(in);
 
-    assert_non_null(buf);
-    assert_string_equal(ntpath_simplify(buf, strlen(buf), &map), expected);
-    free(buf);
+    expect_path_with(&map, in, expected);
 }
 
 static void
@@ -151,26 +177,23 @@ test_shares_become_unc(void **state)
 static void
 test_without_volumes_devices_stay(void **state)
 {
-    char path[] = "\\Device\\HarddiskVolume2\\a";
-    char share[] = "\\Device\\Mup\\srv\\share";
-
     (void)state;
-    assert_string_equal(ntpath_simplify(path, strlen(path), NULL), "\\Device\\HarddiskVolume2\\a");
-    assert_string_equal(ntpath_simplify(share, strlen(share), NULL), "\\\\srv\\share");
+    expect_path_with(NULL, "\\Device\\HarddiskVolume2\\a", "\\Device\\HarddiskVolume2\\a");
+    expect_path_with(NULL, "\\Device\\Mup\\srv\\share", "\\\\srv\\share");
 }
 
 static void
 expect_stream(const char *in, const char *path, const char *stream)
 {
-    char *buf = strdup(in);
-    char *found;
+    char *buf = copy(in);
+    char *end = buf + strlen(in);
+    size_t len = 77;
+    char *found = ntpath_cut_stream(buf, &end, &len);
 
-    assert_non_null(buf);
-    found = ntpath_cut_stream(buf);
-    assert_string_equal(buf, path);
+    expect_text(buf, (size_t)(end - buf), path);
     if (stream) {
         assert_non_null(found);
-        assert_string_equal(found, stream);
+        expect_text(found, len, stream);
     } else {
         assert_null(found);
     }

@@ -18,6 +18,23 @@
 
 #define FFFD "\xef\xbf\xbd"
 
+/* A text of ASCII alone is copied, to just as many bytes. */
+static void
+expect_copy(bool copy_text(const uint8_t *, size_t, char *), const uint8_t *in, size_t len, size_t units,
+            const char *expected, bool lossy)
+{
+    char *out = malloc(units ? units : 1);
+    bool ascii = !lossy && strlen(expected) == units;
+
+    assert_non_null(out);
+    for (const char *at = expected; *at; at++)
+        ascii = ascii && (unsigned char)*at < 0x80;
+    assert_int_equal(copy_text(in, len, out), ascii);
+    if (ascii)
+        assert_memory_equal(out, expected, units);
+    free(out);
+}
+
 static void
 expect_utf16(struct gr_text in, const char *expected, bool expected_lossy)
 {
@@ -31,6 +48,7 @@ expect_utf16(struct gr_text in, const char *expected, bool expected_lossy)
     assert_int_equal(text_from_utf16le(copy, in.len, out, &lossy), strlen(expected));
     assert_string_equal(out, expected);
     assert_int_equal(lossy, expected_lossy);
+    expect_copy(text_copy_utf16le, copy, in.len, in.len / 2, expected, lossy);
     free(copy);
     free(out);
 }
@@ -87,6 +105,7 @@ expect_utf8(struct gr_text in, const char *expected, bool expected_lossy)
     assert_int_equal(text_from_utf8(copy, in.len, out, &lossy), strlen(expected));
     assert_string_equal(out, expected);
     assert_int_equal(lossy, expected_lossy);
+    expect_copy(text_copy_utf8, copy, in.len, in.len, expected, lossy);
     free(copy);
     free(out);
 }
