@@ -54,9 +54,9 @@ CONF = f"""limits {{
 def family(pid):
     """A process and all that it has started."""
     parents = {}
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            parents[int(name)] = int(pathlib.Path("/proc", name, "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             pass  # has ended
     found = [pid]
