@@ -681,6 +681,13 @@ conn_set_owner(struct conn *conn, const struct conn_ops *ops, void *arg)
 }
 
 void
+conn_set_first(struct conn *conn)
+{
+    if (conn->state != CONN_CLOSED)
+        loop_watch_first(conn->watch);
+}
+
+void
 conn_pause(struct conn *conn)
 {
     if (conn->paused || conn->state == CONN_CLOSED)

@@ -67,6 +67,9 @@ size_t conn_writev(struct conn *conn, const struct iovec *iov, int count);
 void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);
 
+/* What it brings comes before what others bring in the same turn. */
+void conn_set_first(struct conn *conn);
+
 /* Ends the connection now: nothing more is read or sent, `closed` comes at the end of this turn. */
 void conn_close(struct conn *conn, const char *why);
 

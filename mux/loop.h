@@ -42,6 +42,10 @@ typedef void loop_watch_fn(void *arg, unsigned events); /* LOOP_READ | LOOP_WRIT
 /* Watches a descriptor, at first for nothing. NULL if out of memory. The descriptor stays the caller's. */
 struct loop_watch *loop_watch_new(struct loop *loop, int fd, loop_watch_fn *fn, void *arg);
 void loop_watch_set(struct loop_watch *watch, unsigned events);
+
+/* From now on the watch is called before all others that are ready in the same turn; but once, so that others
+ * have theirs though it is always ready. */
+void loop_watch_first(struct loop_watch *watch);
 void loop_watch_free(
     struct loop_watch *watch); /* NULL is fine; not called again afterwards, even in this turn */
 

@@ -383,10 +383,13 @@ dial(struct svm *svm, const struct sockaddr_storage *address, socklen_t len)
     set_state(svm, SVM_CONNECTING);
     svm->conn = conn_dial(svm->list->loop, address, len, svm->credential.tls, &peer, &conn_limits, &conn_ops,
                           svm, &why);
-    if (!svm->conn)
+    if (!svm->conn) {
         link_down(svm, why);
-    else
-        loop_timer_start(svm->timer, SILENT_BEATS * svm->conf.heartbeat);
+        return;
+    }
+    conn_set_first(
+        svm->conn); /* acknowledgements free the memory, still in the cache, that guests then fill */
+    loop_timer_start(svm->timer, SILENT_BEATS * svm->conf.heartbeat);
 }
 
 static void
