@@ -22,15 +22,29 @@
 
 /* ---- writing ---- */
 
+/* Only one that was refused asks to be told when it may write: one that waits for an acknowledgement must not
+ * be woken, at the cost of the system, by every read. */
 static void
-keep_rest(struct producer *producer, const uint8_t *data, size_t len)
+set_blocked(const struct producers *all, struct producer *producer, bool blocked)
+{
+    struct epoll_event event = { .events = EPOLLIN | EPOLLET | (blocked ? EPOLLOUT : 0),
+                                 .data.ptr = producer };
+
+    if (producer->blocked == blocked)
+        return;
+    producer->blocked = blocked;
+    epoll_ctl(all->poller, EPOLL_CTL_MOD, producer->fd, &event);
+}
+
+static void
+keep_rest(const struct producers *all, struct producer *producer, const uint8_t *data, size_t len)
 {
     producer->rest = realloc(producer->rest, len);
     if (!producer->rest)
         abort();
     memcpy(producer->rest, data, len);
     producer->rest_len = len;
-    producer->blocked = true;
+    set_blocked(all, producer, true);
 }
 
 static void
@@ -42,14 +56,14 @@ put_rest(struct producers *all, struct producer *producer)
         return;
     put = send(producer->fd, producer->rest, producer->rest_len, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (put < 0) {
-        producer->blocked = true;
+        set_blocked(all, producer, true);
         if (errno != EAGAIN)
             atomic_store(&all->broken, true);
         return;
     }
     producer->rest_len -= (size_t)put;
     memmove(producer->rest, producer->rest + put, producer->rest_len);
-    producer->blocked = producer->rest_len > 0;
+    set_blocked(all, producer, producer->rest_len > 0);
 }
 
 static bool
@@ -78,14 +92,14 @@ send_burst(struct producers *all, struct producer *producer)
         tape_put(tape, index + i, producer->id, producer->tag, producer->next + i, now);
     put = send(producer->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (put < 0) {
-        producer->blocked = true;
+        set_blocked(all, producer, true);
         if (errno != EAGAIN)
             atomic_store(&all->broken, true);
         return false;
     }
     producer->next += all->burst;
     if ((size_t)put < len)
-        keep_rest(producer, data + put, len - (size_t)put);
+        keep_rest(all, producer, data + put, len - (size_t)put);
     return true;
 }
 
@@ -169,7 +183,7 @@ look(struct producers *all, int wait_ms)
         if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
             take_input(all, producer);
         if (events[i].events & EPOLLOUT) {
-            producer->blocked = false;
+            set_blocked(all, producer, false);
             put_rest(all, producer);
         }
     }
@@ -230,7 +244,7 @@ producers_start(struct producers *producers)
 {
     producers->poller = epoll_create1(EPOLL_CLOEXEC);
     for (uint32_t i = 0; i < producers->count; i++) {
-        struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = &producers->all[i] };
+        struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = &producers->all[i] };
 
         if (epoll_ctl(producers->poller, EPOLL_CTL_ADD, producers->all[i].fd, &event) != 0)
             return false;
