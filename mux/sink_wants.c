@@ -86,7 +86,10 @@ sink_filter(struct sink *sink, const struct vm *vm)
 
     if (!sink_wants_vm(sink, vm))
         filter.class_mask = sink->class_mask & (1u << CLASS_POWER);
-    if (has_mutes || sink->conf->vms.count > 0 || sink->vm_count > 0)
-        filter.wants = wants;
+    filter.wants = wants;
+    if (has_mutes)
+        filter.key_mask |= 1u << CLASS_FILE;
+    if (sink->conf->vms.count > 0 || sink->vm_count > 0)
+        filter.key_mask |= 1u << CLASS_POWER;
     return filter;
 }
