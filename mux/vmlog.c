@@ -165,12 +165,15 @@ accept_stub(struct vmlog_chunk *stub)
 static void
 accept_entries(struct vmlog_position *at, uint64_t target)
 {
-    uint32_t count = count_to(at, target);
+    uint32_t count;
 
-    for (uint32_t i = 0; i < count; i++, pass(at, 1)) {
+    while ((count = count_to(at, target)) > 0) {
         const struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
 
-        accept_up_to(entry->stream, entry->sequence, entry->record_bytes);
+        count = count_alike(at, count, 0);
+        accept_up_to(entry->stream, entry->sequence + (count - 1),
+                     vmlog_chunk_record_bytes(at->chunk, at->index, count));
+        pass(at, count);
     }
 }
 

@@ -147,8 +147,8 @@ void vmlog_fini(struct vmlog *log);
 uint8_t *vmlog_reserve(struct vmlog *log, size_t len, bool beyond);
 
 /* Makes the reserved bytes the log's next entry. entry->end is the frame's length (at most what was
- * reserved); filtered and done are ignored. Sequences of a stream must come without holes: sequence ==
- * stream->last + count. */
+ * reserved), entry->record_bytes the record's; filtered and done are ignored. Sequences of a stream must come
+ * without holes: sequence == stream->last + count. */
 void vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry);
 
 /* A sink begins to take part: it gets what is appended from now on. vmlog_join_stream must follow for every
@@ -257,7 +257,7 @@ void vmlog_spill(struct vmlog *log, uint16_t sinks, size_t target);
 struct vmlog_chunk *vmlog_next_stub(const struct vmlog *log, unsigned sink);
 
 /* Loading: begin makes a chunk that can hold `bytes` of frames and `entries` (NULL if out of memory, or above
- * the pool's limit), add puts entries into it (entry->end is the frame's length), end puts it in the stub's
+ * the pool's limit), add puts entries into it (as vmlog_commit does), end puts it in the stub's
  * place, which is freed. */
 struct vmlog_chunk *vmlog_load_begin(struct vmlog *log, unsigned sink, const struct vmlog_chunk *stub,
                                      size_t bytes, uint32_t entries);

@@ -23,7 +23,7 @@ struct vmlog_entry {
     uint64_t sequence;     /* its last sequence */
     uint32_t count;        /* sequences that it stands for: 1, or the length of a driver's gap */
     uint32_t end;          /* offset in the chunk behind its last byte */
-    uint32_t record_bytes; /* of the guest's record */
+    uint32_t record_bytes; /* of the guests' records of the chunk, up to this one */
     uint32_t key;          /* offset in the frame of what filters look at, below */
     uint16_t key_len;      /* 0: nothing to look at */
     uint16_t filtered;     /* bit per sink: it passed this entry, which it does not want */
@@ -125,9 +125,17 @@ vmlog_stub_ranges(struct vmlog_chunk *stub)
     return (struct vmlog_range *)(void *)stub->data;
 }
 
-/* Describes the frame that stands at data + used: entry->end is its length; filtered and done are ignored.
- * The entry belongs to the run of the one before if both are of one stream, one sequence follows the other,
- * and both are gaps or none is. */
+/* Bytes of the guests' records of `count` entries from this one on. */
+static inline uint32_t
+vmlog_chunk_record_bytes(struct vmlog_chunk *chunk, uint32_t index, uint32_t count)
+{
+    return vmlog_chunk_entry(chunk, index + count - 1)->record_bytes -
+           (index == 0 ? 0 : vmlog_chunk_entry(chunk, index - 1)->record_bytes);
+}
+
+/* Describes the frame that stands at data + used: entry->end is its length, entry->record_bytes that of its
+ * record; filtered and done are ignored. The entry belongs to the run of the one before if both are of one
+ * stream, one sequence follows the other, and both are gaps or none is. */
 static inline void
 vmlog_chunk_add(struct vmlog_chunk *chunk, const struct vmlog_entry *entry)
 {
@@ -138,12 +146,15 @@ vmlog_chunk_add(struct vmlog_chunk *chunk, const struct vmlog_entry *entry)
     chunk->room -= size;
     chunk->used += entry->end;
     chunk->classes |= 1u << entry->cls;
-    if (chunk->count > 0 && !vmlog_entry_follows(slot + 1, entry, 1))
-        chunk->last_run = chunk->count;
-    chunk->count++;
     *slot = *entry;
     slot->end = chunk->used;
     slot->filtered = slot->done = 0;
+    if (chunk->count > 0) {
+        slot->record_bytes += slot[1].record_bytes;
+        if (!vmlog_entry_follows(slot + 1, slot, 1))
+            chunk->last_run = chunk->count;
+    }
+    chunk->count++;
 }
 
 #endif

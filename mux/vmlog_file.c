@@ -132,7 +132,7 @@ ranges_of(const struct vmlog *log, struct vmlog_chunk *chunk, struct vmlog_range
             ranges[count++] =
                 (struct vmlog_range){ .stream = entry->stream, .first = entry->sequence - entry->count + 1 };
         ranges[n].last = entry->sequence;
-        ranges[n].record_bytes += accepted ? 0 : entry->record_bytes;
+        ranges[n].record_bytes += accepted ? 0 : vmlog_chunk_record_bytes(chunk, i, 1);
     }
     return count;
 }
@@ -288,7 +288,7 @@ vmlog_load_end(struct vmlog *log, struct vmlog_chunk *stub, struct vmlog_chunk *
 
         entry->done = stub->given_up;
         if (!accepted)
-            entry->stream->unaccepted_bytes += entry->record_bytes;
+            entry->stream->unaccepted_bytes += vmlog_chunk_record_bytes(chunk, i, 1);
     }
     replace(log, stub, chunk);
     vmlog_chunk_give(log->pool, stub);
