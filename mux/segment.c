@@ -309,7 +309,7 @@ take_frame(const uint8_t *at, uint32_t size, struct segment_frame *out)
                                    .data = at + sizeof(record) };
     memcpy(out->boot_id, record.boot_id, GR_UUID_SIZE);
     return record.id > 0 && record.count > 0 && record.sequence >= record.count && record.key <= out->len &&
-           record.key_len <= out->len - record.key && record.cls < 32;
+           record.key_len <= out->len - record.key && record.cls < 32 && record.record_bytes <= GR_MAX_RECORD;
 }
 
 static bool

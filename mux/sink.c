@@ -71,6 +71,7 @@ clear_hello(struct sink *sink)
     sink->hello = NULL;
     sink->vm_count = 0;
     sink->class_mask = sink->conf->class_mask;
+    sink_set_mutes(sink);
     clear_positions(sink);
 }
 
@@ -85,6 +86,13 @@ sink_set_conf(struct sink *sink, const struct conf_solution *conf)
 {
     sink->conf = conf;
     clear_hello(sink);
+}
+
+void
+sink_move_conf(struct sink *sink, const struct conf_solution *conf)
+{
+    sink->conf = conf;
+    sink_set_mutes(sink);
 }
 
 static const char *
@@ -109,6 +117,7 @@ take_subscription(struct sink *sink, const Gimux__V1__Subscription *subscription
     }
     if (subscription->n_class_uids > 0)
         sink->class_mask &= mask;
+    sink_set_mutes(sink);
     return NULL;
 }
 
@@ -175,8 +184,10 @@ sink_up(struct sink *sink, struct vm_table *table, Gimux__V1__SvmHello *hello)
     why = take_subscription(sink, hello->subscription);
     if (!why)
         why = take_positions(sink, hello);
-    if (why)
+    if (why) {
+        clear_hello(sink);
         return why;
+    }
     sink->connection++;
     sink->up = true;
     for (vm = table->vms; vm; vm = vm->hh.next) {

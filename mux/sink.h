@@ -25,10 +25,13 @@ struct sink_ops {
 /* What the SVM has of a stream that does not exist here yet. */
 struct sink_position;
 
-#define SINK_VMS_MAX 64 /* VMs that a subscription names; configuration and hello each */
-#define SINK_MUTES_MAX                                                                                       \
-    1024 /* path prefixes that a hello mutes: every file event is compared with them all                     \
-          */
+#define SINK_VMS_MAX   64   /* VMs that a subscription names; configuration and hello each */
+#define SINK_MUTES_MAX 1024 /* path prefixes that a hello mutes */
+
+struct sink_mute {
+    const char *prefix; /* of a path, not owned */
+    size_t len;
+};
 
 struct sink {
     const struct conf_solution *conf; /* the caller's; replaced on reload */
@@ -53,6 +56,8 @@ struct sink {
     unsigned vm_count;          /* of the hello's list */
     uint8_t vms[SINK_VMS_MAX][GR_UUID_SIZE];
     struct sink_position *positions;
+    unsigned mute_count; /* muted path prefixes: sorted, and none begins with another; see sink_set_mutes */
+    struct sink_mute mutes[CONF_LIST_MAX + SINK_MUTES_MAX];
     uint32_t told_up_to; /* id of the stream after which the telling of progress goes on; 0: all were told */
     TAILQ_HEAD(sink_ring, vm_turn) ring; /* VMs with something to send */
     uint64_t sent_bytes;
@@ -74,6 +79,9 @@ void sink_fini(struct sink *sink);
 
 /* A new configuration of the same solution. */
 void sink_set_conf(struct sink *sink, const struct conf_solution *conf);
+
+/* The same configuration in another place: the link stays. */
+void sink_move_conf(struct sink *sink, const struct conf_solution *conf);
 
 /* The SVM has said hello (the sink owns it from now on, whatever is returned): its positions count for the
  * streams in the table, its subscription narrows the configured one. Returns NULL, or what is wrong with the

@@ -1,7 +1,9 @@
 /* What a sink wants: the configuration of its solution, narrowed by the subscription in its SVM's hello. */
+#include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "mux/sink.h"
+#include "mux/sink_inner.h"
 
 static bool
 listed(const struct sink *sink, const char *uuid, size_t len)
@@ -34,35 +36,75 @@ sink_wants_vm(const struct sink *sink, const struct vm *vm)
            listed(sink, vm->uuid_text, GR_UUID_TEXT - 1);
 }
 
-/* Windows paths compare without regard to ASCII case; others, which begin with a slash, exactly. */
-static bool
-has_prefix(const char *path, size_t len, const char *prefix)
-{
-    size_t prefix_len = strlen(prefix);
+/* ---- muted paths ---- */
 
-    if (prefix_len > len)
-        return false;
-    if (path[0] == '/')
-        return memcmp(path, prefix, prefix_len) == 0;
-    /* Most begin alike; where the prefix ends, most differ by more than the case of a letter. */
-    if (prefix_len > 0 && ((path[prefix_len - 1] ^ prefix[prefix_len - 1]) & ~0x20) != 0)
-        return false;
-    return strncasecmp(path, prefix, prefix_len) == 0;
+/* Windows paths compare without regard to ASCII case; others, which begin with a slash, exactly. */
+static int
+compare(const char *a, const char *b, size_t len)
+{
+    return a[0] == '/' ? memcmp(a, b, len) : strncasecmp(a, b, len);
 }
 
+static int
+by_prefix(const void *left, const void *right)
+{
+    const struct sink_mute *a = left;
+    const struct sink_mute *b = right;
+    int order = compare(a->prefix, b->prefix, a->len < b->len ? a->len : b->len);
+
+    return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
+}
+
+static void
+add_mute(struct sink *sink, const char *prefix)
+{
+    assert(sink->mute_count < CONF_LIST_MAX + SINK_MUTES_MAX);
+    sink->mutes[sink->mute_count++] = (struct sink_mute){ prefix, strlen(prefix) };
+}
+
+/* Whether the path begins with a muted prefix. None of these begins with another, so there is one at most,
+ * and the path would be sorted in right behind it. */
 static bool
 muted(const struct sink *sink, const char *path, size_t len)
 {
-    for (unsigned i = 0; i < sink->conf->mute.count; i++)
-        if (has_prefix(path, len, sink->conf->mute.texts[i]))
+    unsigned low = 0;
+    unsigned high = sink->mute_count;
+
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        const struct sink_mute *mute = &sink->mutes[middle];
+        int order = compare(path, mute->prefix, len < mute->len ? len : mute->len);
+
+        if (order == 0 && len >= mute->len)
             return true;
-    if (!sink->hello || !sink->hello->subscription)
-        return false;
-    for (size_t i = 0; i < sink->hello->subscription->n_muted_path_prefixes; i++)
-        if (has_prefix(path, len, sink->hello->subscription->muted_path_prefixes[i]))
-            return true;
+        if (order <= 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
     return false;
 }
+
+void
+sink_set_mutes(struct sink *sink)
+{
+    const Gimux__V1__Subscription *subscription = sink->hello ? sink->hello->subscription : NULL;
+    unsigned count;
+
+    sink->mute_count = 0;
+    for (unsigned i = 0; i < sink->conf->mute.count; i++)
+        add_mute(sink, sink->conf->mute.texts[i]);
+    for (size_t i = 0; subscription && i < subscription->n_muted_path_prefixes; i++)
+        add_mute(sink, subscription->muted_path_prefixes[i]);
+    count = sink->mute_count;
+    qsort(sink->mutes, count, sizeof(sink->mutes[0]), by_prefix);
+    sink->mute_count = 0;
+    for (unsigned i = 0; i < count; i++) /* what begins with another is muted by that */
+        if (!muted(sink, sink->mutes[i].prefix, sink->mutes[i].len))
+            sink->mutes[sink->mute_count++] = sink->mutes[i];
+}
+
+/* ---- all that it wants ---- */
 
 static bool
 wants(void *arg, enum event_class cls, const char *key, size_t len)
@@ -81,12 +123,13 @@ struct vmlog_filter
 sink_filter(struct sink *sink, const struct vm *vm)
 {
     struct vmlog_filter filter = { .class_mask = sink->class_mask | 1u << VMLOG_GAP, .arg = sink };
-    bool has_mutes = sink->conf->mute.count > 0 || (sink->hello && sink->hello->subscription &&
-                                                    sink->hello->subscription->n_muted_path_prefixes > 0);
 
     if (!sink_wants_vm(sink, vm))
         filter.class_mask = sink->class_mask & (1u << CLASS_POWER);
-    if (has_mutes || sink->conf->vms.count > 0 || sink->vm_count > 0)
-        filter.wants = wants;
+    filter.wants = wants;
+    if (sink->mute_count > 0)
+        filter.key_mask |= 1u << CLASS_FILE;
+    if (sink->conf->vms.count > 0 || sink->vm_count > 0)
+        filter.key_mask |= 1u << CLASS_POWER;
     return filter;
 }

@@ -342,7 +342,7 @@ put_entry(struct writer *writer, const struct vmlog_position *at)
                                    .id = stream->log.id,
                                    .sequence = entry->sequence,
                                    .count = entry->count,
-                                   .record_bytes = entry->record_bytes,
+                                   .record_bytes = vmlog_chunk_record_bytes(at->chunk, at->index, 1),
                                    .key = entry->key,
                                    .key_len = entry->key_len,
                                    .len = entry->end - start,

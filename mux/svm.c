@@ -632,7 +632,7 @@ change_svm(struct svm *svm, const struct conf_solution *conf, struct tls_context
     credential_set(&svm->credential, tls);
     svm->conf = *conf;
     if (same) {
-        svm->sink.conf = &svm->conf;
+        sink_move_conf(&svm->sink, &svm->conf);
         check_revocation(svm);
         return;
     }

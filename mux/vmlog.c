@@ -14,12 +14,17 @@
  *     ------------------|-----------------------|-----------------------|----------------|
  *                     accept                   ack                     sent             end
  *
- * `sent` moves when frames go out; whether the sink wants a frame is decided just then (bit `sent` of the
- * entry), so a new subscription counts from that moment. `ack` moves over entries that are settled: filtered,
- * or acknowledged by the SVM (cumulatively, per stream). Each entry is visited once by each; nothing
- * searches. A third position, `reached`, is as far as `sent` ever was: behind it when the connection broke
- * and `sent` went back to `ack`. What an SVM says that it has when it comes back is not sent again (bit
- * `done`).
+ * `sent` moves when frames go out; whether the sink wants a frame is decided just then (bit `filtered` of the
+ * entry, if not), so a new subscription counts from that moment. `ack` moves over entries that are settled:
+ * filtered, or acknowledged by the SVM (cumulatively, per stream). A third position, `reached`, is as far as
+ * `sent` ever was: behind it when the connection broke and `sent` went back to `ack`. What an SVM says that
+ * it has when it comes back is not sent again (bit `done`).
+ *
+ * Positions move by runs, not by entries. A run is what a guest's batch leaves: entries of one stream, whose
+ * sequences follow each other. The bytes and sequences of a part of it are differences between its ends. A
+ * chunk knows where its last run begins, which classes it has, and for which sinks any entry is filtered or
+ * done (marked); so where a sink gets all, nothing of the entries between is touched on the way to it. Else
+ * the run falls into parts that are alike for the sink, and each entry is visited once by each position.
  *
  * `accept` is the log's own position: how far no sink holds the guest back. Moving it moves stream->accepted,
  * which is what the guest is told (ACK) and may forget.
@@ -43,7 +48,8 @@
  * recorded; ack <= sent <= reached <= end; a sink's bit is set
  * in the chunks from its ack position on, except in those that it skipped whole; inflight is the sum of the
  * frames between ack and sent that were sent; between gap_number and reached all is given up; bytes is the
- * sum of the chunks' sizes. Per stream and sink delivered + filtered + gapped is all that was settled or
+ * sum of the chunks' sizes; marked and classes of a chunk have the bits of all its entries, and from last_run
+ * on its entries are one run. Per stream and sink delivered + filtered + gapped is all that was settled or
  * given up. */
 #include "mux/vmlog_inner.h"
 
@@ -159,12 +165,15 @@ accept_stub(struct vmlog_chunk *stub)
 static void
 accept_entries(struct vmlog_position *at, uint64_t target)
 {
-    uint32_t count = count_to(at, target);
+    uint32_t count;
 
-    for (uint32_t i = 0; i < count; i++, pass(at)) {
+    while ((count = count_to(at, target)) > 0) {
         const struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
 
-        accept_up_to(entry->stream, entry->sequence, entry->record_bytes);
+        count = count_alike(at, count, 0);
+        accept_up_to(entry->stream, entry->sequence + (count - 1),
+                     vmlog_chunk_record_bytes(at->chunk, at->index, count));
+        pass(at, count);
     }
 }
 
@@ -269,18 +278,16 @@ add_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
     }
 }
 
-uint8_t *
-vmlog_reserve(struct vmlog *log, size_t len, bool beyond)
+/* Adds a chunk for a frame of `len` bytes, the pool's limit permitting. */
+static uint8_t *
+reserve_chunk(struct vmlog *log, size_t len, bool beyond)
 {
-    struct vmlog_chunk *chunk = log->last;
+    struct vmlog_chunk *chunk;
     size_t need = sizeof(*chunk) + len + sizeof(struct vmlog_entry);
     size_t align = alignof(struct vmlog_entry) - 1;
     uint32_t size = log->first ? VMLOG_LARGE_CHUNK : VMLOG_SMALL_CHUNK;
     size_t limit = log->pool->limit;
 
-    assert(len <= DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX);
-    if (chunk && !chunk->sealed && vmlog_chunk_room(chunk) >= len + sizeof(struct vmlog_entry))
-        return chunk->data + chunk->used;
     if (need > size)
         size = need > VMLOG_LARGE_CHUNK ? (uint32_t)((need + align) & ~align) : VMLOG_LARGE_CHUNK;
     if (beyond && need <= VMLOG_SMALL_CHUNK && log->pool->used + size > limit) {
@@ -296,21 +303,24 @@ vmlog_reserve(struct vmlog *log, size_t len, bool beyond)
     return chunk->data;
 }
 
+uint8_t *
+vmlog_reserve(struct vmlog *log, size_t len, bool beyond)
+{
+    struct vmlog_chunk *chunk = log->last;
+
+    assert(len <= DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX);
+    if (chunk && !chunk->sealed && chunk->room >= len + sizeof(struct vmlog_entry))
+        return chunk->data + chunk->used;
+    return reserve_chunk(log, len, beyond);
+}
+
 void
 vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry)
 {
-    struct vmlog_chunk *chunk = log->last;
-    struct vmlog_entry *slot = vmlog_chunk_entry(chunk, chunk->count);
     struct vmlog_stream *stream = entry->stream;
 
-    assert(vmlog_chunk_room(chunk) >= entry->end + sizeof(*entry));
     assert(entry->count > 0 && entry->sequence == stream->last + entry->count);
-    *slot = *entry;
-    slot->sent = 0;
-    slot->done = 0;
-    chunk->used += entry->end;
-    slot->end = chunk->used;
-    chunk->count++;
+    vmlog_chunk_add(log->last, entry);
     log->next_number++;
     stream->last = entry->sequence;
     stream->unaccepted_bytes += entry->record_bytes;

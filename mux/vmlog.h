@@ -15,10 +15,6 @@
 
 #define VMLOG_SINKS 16u /* sinks are slots 0 .. VMLOG_SINKS-1 */
 
-/* An entry's class when it is a gap that the driver told of: every sink gets it. In masks: 1u << VMLOG_GAP.
- */
-#define VMLOG_GAP 31u
-
 /* How far one sink is in one stream. Sequences of the stream; 0 means none yet. */
 struct vmlog_progress {
     uint64_t settled;   /* up to here all is delivered, filtered or in a gap that the SVM acknowledged */
@@ -60,10 +56,12 @@ bool vmlog_stream_make_slots(struct vmlog_stream *stream, unsigned slots);
 /* Frees what the stream has of its own. */
 void vmlog_stream_fini(struct vmlog_stream *stream);
 
-/* What a sink wants. `wants` may be NULL: then the mask decides alone. Else it is asked for entries in the
- * mask, with their key: the path of a file event, the VM of a power event (not NUL-terminated), or none. */
+/* What a sink wants: all entries of class_mask, but of these, `wants` is asked about those of key_mask (0: it
+ * may be NULL), with their key: the path of a file event, the VM of a power event (not NUL-terminated), or
+ * none. */
 struct vmlog_filter {
     uint32_t class_mask; /* 1u << class */
+    uint32_t key_mask;
     bool (*wants)(void *arg, enum event_class cls, const char *key, size_t len);
     void *arg;
 };
@@ -149,8 +147,8 @@ void vmlog_fini(struct vmlog *log);
 uint8_t *vmlog_reserve(struct vmlog *log, size_t len, bool beyond);
 
 /* Makes the reserved bytes the log's next entry. entry->end is the frame's length (at most what was
- * reserved); sent and done are ignored. Sequences of a stream must come without holes: sequence ==
- * stream->last + count. */
+ * reserved), entry->record_bytes the record's; filtered and done are ignored. Sequences of a stream must come
+ * without holes: sequence == stream->last + count. */
 void vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry);
 
 /* A sink begins to take part: it gets what is appended from now on. vmlog_join_stream must follow for every
@@ -259,7 +257,7 @@ void vmlog_spill(struct vmlog *log, uint16_t sinks, size_t target);
 struct vmlog_chunk *vmlog_next_stub(const struct vmlog *log, unsigned sink);
 
 /* Loading: begin makes a chunk that can hold `bytes` of frames and `entries` (NULL if out of memory, or above
- * the pool's limit), add puts entries into it (entry->end is the frame's length), end puts it in the stub's
+ * the pool's limit), add puts entries into it (as vmlog_commit does), end puts it in the stub's
  * place, which is freed. */
 struct vmlog_chunk *vmlog_load_begin(struct vmlog *log, unsigned sink, const struct vmlog_chunk *stub,
                                      size_t bytes, uint32_t entries);

@@ -37,17 +37,34 @@ check_cursor(const struct vmlog *log, unsigned sink)
         if (!entry)
             break;
         frame_at(&at, &len);
-        if (held && at.number < cursor->sent.number && (entry->sent & BIT(sink)))
+        if (held && at.number < cursor->sent.number && !((entry->filtered | entry->done) & BIT(sink)))
             inflight += len;
         if (held && at.number < cursor->sent.number && !(entry->done & BIT(sink)))
             span += len + sizeof(*entry);
-        assert(!(entry->sent & entry->done & BIT(sink)));
+        assert(!(entry->filtered & entry->done & BIT(sink)));
         if (!held || (at.number >= cursor->gap_number && at.number < cursor->reached.number))
             assert((entry->done & BIT(sink)) || entry->sequence <= entry->stream->sinks[sink].former);
-        pass(&at);
+        pass(&at, 1);
     }
     assert(cursor->inflight == inflight && cursor->span == span);
     assert(!log->last || (log->last->holders & BIT(sink)));
+}
+
+/* What the chunk says of its entries as a whole. */
+static void
+check_entries(struct vmlog_chunk *chunk)
+{
+    uint32_t run = 0;
+
+    for (uint32_t i = 0; i < chunk->count; i++) {
+        const struct vmlog_entry *entry = vmlog_chunk_entry(chunk, i);
+
+        if (i > 0 && !vmlog_entry_follows(entry + 1, entry, 1))
+            run = i;
+        assert(!((entry->filtered | entry->done) & ~chunk->marked));
+        assert(chunk->classes & (1u << entry->cls));
+    }
+    assert(chunk->last_run == run);
 }
 
 void
@@ -55,11 +72,14 @@ vmlog_check(const struct vmlog *log)
 {
     size_t bytes = 0;
 
-    for (const struct vmlog_chunk *chunk = log->first; chunk; chunk = chunk->next) {
+    for (struct vmlog_chunk *chunk = log->first; chunk; chunk = chunk->next) {
         bytes += chunk->stub ? 0 : chunk->size;
+        if (!chunk->stub)
+            check_entries(chunk);
         assert(chunk->next ? chunk->next->prev == chunk : log->last == chunk);
         assert(chunk->stub ||
-               sizeof(*chunk) + chunk->used + chunk->count * sizeof(struct vmlog_entry) <= chunk->size);
+               sizeof(*chunk) + chunk->used + chunk->count * sizeof(struct vmlog_entry) + chunk->room ==
+                   chunk->size);
         assert(!chunk->next || chunk->next->first_number >= chunk->first_number + chunk->count);
     }
     assert(bytes == log->bytes);

@@ -51,6 +51,7 @@ vmlog_chunk_take(struct vmlog_pool *pool, uint32_t size)
         pool->peak = pool->used;
     memset(chunk, 0, sizeof(*chunk));
     chunk->size = size;
+    chunk->room = size - (uint32_t)sizeof(*chunk);
     return chunk;
 }
 

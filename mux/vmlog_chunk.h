@@ -3,12 +3,17 @@
 #ifndef GIMUX_VMLOG_CHUNK_H
 #define GIMUX_VMLOG_CHUNK_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define VMLOG_SMALL_CHUNK 4096u  /* bytes: the first chunk of a log that was empty */
 #define VMLOG_LARGE_CHUNK 65536u /* bytes: the others; a longer frame gets a chunk of its own size */
+
+/* An entry's class when it is a gap that the driver told of: every sink gets it. In masks: 1u << VMLOG_GAP.
+ */
+#define VMLOG_GAP 31u
 
 struct vmlog_stream;
 
@@ -18,10 +23,10 @@ struct vmlog_entry {
     uint64_t sequence;     /* its last sequence */
     uint32_t count;        /* sequences that it stands for: 1, or the length of a driver's gap */
     uint32_t end;          /* offset in the chunk behind its last byte */
-    uint32_t record_bytes; /* of the guest's record */
+    uint32_t record_bytes; /* of the guests' records of the chunk, up to this one */
     uint32_t key;          /* offset in the frame of what filters look at, below */
     uint16_t key_len;      /* 0: nothing to look at */
-    uint16_t sent;         /* bit per sink: the sink gets it */
+    uint16_t filtered;     /* bit per sink: it passed this entry, which it does not want */
     uint16_t done;         /* bit per sink: it is counted already and not sent: given up, or the SVM had it */
     uint8_t cls;           /* enum event_class, or VMLOG_GAP */
 };
@@ -46,11 +51,15 @@ struct vmlog_chunk {
     struct vmlog_chunk *prev;
     uint64_t first_number; /* of entry 0, counted since the log began */
     uint32_t size;         /* of the allocation, this header included */
+    uint32_t room;         /* bytes that are free for frames and their entries */
     uint32_t used;         /* bytes of frames; of a stub: ranges */
     uint32_t count;        /* entries; of a stub: as many as it may have when it is loaded */
     uint16_t holders;      /* bit per sink */
     uint16_t given_up;     /* of a stub, bit per sink: the sink gave up all of it */
     uint16_t begun;        /* bit per sink: entries of it are counted already, though it is not reached */
+    uint16_t marked;       /* bit per sink: entries of it may have the bit in `filtered` or `done` */
+    uint32_t classes;      /* 1u << cls of its entries */
+    uint32_t last_run;     /* the entries from this one on are one run: see vmlog_chunk_add */
     uint32_t numbers;      /* of a loaded chunk: entries that it may have when it is loaded again */
     bool stub;
     bool sealed;                   /* nothing more is appended */
@@ -102,17 +111,50 @@ vmlog_chunk_entry(struct vmlog_chunk *chunk, uint32_t index)
     return (struct vmlog_entry *)(void *)((uint8_t *)chunk + chunk->size) - 1 - index;
 }
 
+/* Whether `entry`, the n-th behind `first`, belongs to its run if all between do. */
+static inline bool
+vmlog_entry_follows(const struct vmlog_entry *first, const struct vmlog_entry *entry, uint32_t n)
+{
+    return entry->stream == first->stream && entry->sequence == first->sequence + n &&
+           (entry->cls == VMLOG_GAP) == (first->cls == VMLOG_GAP);
+}
+
 static inline struct vmlog_range *
 vmlog_stub_ranges(struct vmlog_chunk *stub)
 {
     return (struct vmlog_range *)(void *)stub->data;
 }
 
-/* Bytes free for one more frame and its entry. */
-static inline size_t
-vmlog_chunk_room(const struct vmlog_chunk *chunk)
+/* Bytes of the guests' records of `count` entries from this one on. */
+static inline uint32_t
+vmlog_chunk_record_bytes(struct vmlog_chunk *chunk, uint32_t index, uint32_t count)
 {
-    return chunk->size - sizeof(*chunk) - chunk->used - chunk->count * sizeof(struct vmlog_entry);
+    return vmlog_chunk_entry(chunk, index + count - 1)->record_bytes -
+           (index == 0 ? 0 : vmlog_chunk_entry(chunk, index - 1)->record_bytes);
+}
+
+/* Describes the frame that stands at data + used: entry->end is its length, entry->record_bytes that of its
+ * record; filtered and done are ignored. The entry belongs to the run of the one before if both are of one
+ * stream, one sequence follows the other, and both are gaps or none is. */
+static inline void
+vmlog_chunk_add(struct vmlog_chunk *chunk, const struct vmlog_entry *entry)
+{
+    struct vmlog_entry *slot = vmlog_chunk_entry(chunk, chunk->count);
+    uint32_t size = entry->end + (uint32_t)sizeof(*entry);
+
+    assert(chunk->room >= size);
+    chunk->room -= size;
+    chunk->used += entry->end;
+    chunk->classes |= 1u << entry->cls;
+    *slot = *entry;
+    slot->end = chunk->used;
+    slot->filtered = slot->done = 0;
+    if (chunk->count > 0) {
+        slot->record_bytes += slot[1].record_bytes;
+        if (!vmlog_entry_follows(slot + 1, slot, 1))
+            chunk->last_run = chunk->count;
+    }
+    chunk->count++;
 }
 
 #endif

@@ -132,7 +132,7 @@ ranges_of(const struct vmlog *log, struct vmlog_chunk *chunk, struct vmlog_range
             ranges[count++] =
                 (struct vmlog_range){ .stream = entry->stream, .first = entry->sequence - entry->count + 1 };
         ranges[n].last = entry->sequence;
-        ranges[n].record_bytes += accepted ? 0 : entry->record_bytes;
+        ranges[n].record_bytes += accepted ? 0 : vmlog_chunk_record_bytes(chunk, i, 1);
     }
     return count;
 }
@@ -269,16 +269,9 @@ vmlog_load_begin(struct vmlog *log, unsigned sink, const struct vmlog_chunk *stu
 void
 vmlog_load_add(struct vmlog_chunk *chunk, const struct vmlog_entry *entry, const uint8_t *frame)
 {
-    struct vmlog_entry *slot = vmlog_chunk_entry(chunk, chunk->count);
-
-    assert(vmlog_chunk_room(chunk) >= entry->end + sizeof(*entry));
+    assert(chunk->room >= entry->end + sizeof(*entry));
     memcpy(chunk->data + chunk->used, frame, entry->end);
-    *slot = *entry;
-    chunk->used += entry->end;
-    slot->end = chunk->used;
-    slot->sent = 0;
-    slot->done = 0;
-    chunk->count++;
+    vmlog_chunk_add(chunk, entry);
 }
 
 void
@@ -289,12 +282,13 @@ vmlog_load_end(struct vmlog *log, struct vmlog_chunk *stub, struct vmlog_chunk *
 
     for (uint32_t i = 0; i < stub->used; i++)
         ranges[i].stream->unaccepted_bytes -= ranges[i].record_bytes;
+    chunk->marked = stub->given_up;
     for (uint32_t i = 0; i < chunk->count; i++) {
         struct vmlog_entry *entry = vmlog_chunk_entry(chunk, i);
 
         entry->done = stub->given_up;
         if (!accepted)
-            entry->stream->unaccepted_bytes += entry->record_bytes;
+            entry->stream->unaccepted_bytes += vmlog_chunk_record_bytes(chunk, i, 1);
     }
     replace(log, stub, chunk);
     vmlog_chunk_give(log->pool, stub);

@@ -74,16 +74,17 @@ let_go_skipped(struct vmlog *log, unsigned sink)
 /* Gives up an entry that was not sent; not one that the SVM has already, from before a restart of gimuxd.
  * Returns how many sequences that are. */
 static uint64_t
-give_up(struct vmlog_cursor *cursor, unsigned sink, struct vmlog_entry *entry, uint32_t reason)
+give_up(struct vmlog_cursor *cursor, unsigned sink, const struct vmlog_position *at, uint32_t reason)
 {
+    struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
     struct vmlog_progress *progress = &entry->stream->sinks[sink];
     bool counted = entry->done & BIT(sink);
 
-    vmlog_mark_done(entry, sink);
+    vmlog_mark_done(at->chunk, entry, sink);
     progress->reached = entry->sequence;
     if (entry->sequence <= progress->acked) {
         if (!counted && entry->sequence > progress->former)
-            vmlog_count(progress, entry, true);
+            vmlog_count(progress, entry, 1, true);
         return 0;
     }
     extend_gap(cursor, progress, entry->sequence - entry->count + 1, entry->sequence, reason);
@@ -125,8 +126,8 @@ vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason)
 
     while ((entry = look(&at, BIT(sink))) || at_stub(&at)) {
         if (entry) {
-            skipped += give_up(cursor, sink, entry, reason);
-            pass(&at);
+            skipped += give_up(cursor, sink, &at, reason);
+            pass(&at, 1);
         } else {
             skipped += give_up_stub(cursor, sink, at.chunk, reason);
             pass_chunk(&at);

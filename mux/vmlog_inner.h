@@ -49,10 +49,10 @@ look(struct vmlog_position *at, uint16_t held)
 }
 
 static inline void
-pass(struct vmlog_position *at)
+pass(struct vmlog_position *at, uint32_t count)
 {
-    at->index++;
-    at->number++;
+    at->index += count;
+    at->number += count;
 }
 
 /* How many entries follow in the position's chunk, up to entry number `end`. */
@@ -64,13 +64,46 @@ count_to(const struct vmlog_position *at, uint64_t end)
     return end - at->number < left ? (uint32_t)(end - at->number) : left;
 }
 
+/* The offset of the position's frame in the chunk. */
+static inline uint32_t
+start_at(const struct vmlog_position *at)
+{
+    return at->index == 0 ? 0 : vmlog_chunk_entry(at->chunk, at->index - 1)->end;
+}
+
 static inline uint8_t *
 frame_at(const struct vmlog_position *at, size_t *len)
 {
-    uint32_t start = at->index == 0 ? 0 : vmlog_chunk_entry(at->chunk, at->index - 1)->end;
+    uint32_t start = start_at(at);
 
     *len = vmlog_chunk_entry(at->chunk, at->index)->end - start;
     return at->chunk->data + start;
+}
+
+/* The bytes of the next `count` frames of the position's chunk. */
+static inline size_t
+bytes_at(const struct vmlog_position *at, uint32_t count)
+{
+    return vmlog_chunk_entry(at->chunk, at->index + count - 1)->end - start_at(at);
+}
+
+/* How many of the position's next `count` entries can be dealt with as one: those of one run that agree in
+ * the bits of a sink (or, with 0, one run). At the end of a log that is mostly all, and none is looked at. */
+static inline uint32_t
+count_alike(const struct vmlog_position *at, uint32_t count, uint16_t bit)
+{
+    const struct vmlog_entry *first = vmlog_chunk_entry(at->chunk, at->index);
+    const struct vmlog_entry *entry = first;
+    uint32_t n = 0;
+
+    if (at->index >= at->chunk->last_run && !(at->chunk->marked & bit))
+        return count;
+    do {
+        n++;
+        entry--;
+    } while (n < count && vmlog_entry_follows(first, entry, n) &&
+             !(((entry->filtered ^ first->filtered) | (entry->done ^ first->done)) & bit));
+    return n;
 }
 
 static inline struct vmlog_position
@@ -84,8 +117,8 @@ void vmlog_advance_accept(struct vmlog *log);
 void vmlog_advance_ack(struct vmlog *log, unsigned sink);
 void vmlog_let_go(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk, const struct vmlog_chunk *end);
 void vmlog_release_if_settled(struct vmlog *log);
-void vmlog_count(struct vmlog_progress *progress, const struct vmlog_entry *entry, bool got);
-void vmlog_mark_done(struct vmlog_entry *entry, unsigned sink);
+void vmlog_count(struct vmlog_progress *progress, const struct vmlog_entry *entry, uint32_t count, bool got);
+void vmlog_mark_done(struct vmlog_chunk *chunk, struct vmlog_entry *entry, unsigned sink);
 
 /* vmlog_gap.c */
 void vmlog_settle_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress);

@@ -7,51 +7,79 @@
 static bool
 wanted(const struct vmlog_filter *filter, const struct vmlog_entry *entry, const uint8_t *frame)
 {
-    if (!(filter->class_mask & (1u << entry->cls)))
-        return false;
-    if (!filter->wants || entry->cls == VMLOG_GAP)
-        return true;
+    uint32_t cls = 1u << entry->cls;
+
+    if (!(cls & filter->class_mask & filter->key_mask))
+        return cls & filter->class_mask;
     return filter->wants(filter->arg, entry->cls, (const char *)frame + entry->key, entry->key_len);
 }
 
-/* Adds one frame; frames that follow each other become one piece. Returns false if the batch is full. */
+/* Whether the frame follows the batch's last piece, which is then made longer. */
 static bool
+continues(const struct vmlog_batch *batch, int first, const uint8_t *frame)
+{
+    const struct iovec *last = batch->count > first ? &batch->iov[batch->count - 1] : NULL;
+
+    return last && (const uint8_t *)last->iov_base + last->iov_len == frame;
+}
+
+/* Adds frames that follow each other. */
+static void
 batch_add(struct vmlog_batch *batch, int first, uint8_t *frame, size_t len)
 {
-    struct iovec *last = batch->count > first ? &batch->iov[batch->count - 1] : NULL;
-
-    if (last && (uint8_t *)last->iov_base + last->iov_len == frame) {
-        last->iov_len += len;
+    if (continues(batch, first, frame)) {
+        batch->iov[batch->count - 1].iov_len += len;
     } else {
-        if (batch->count == batch->max)
-            return false;
-        assert(batch->iov);
+        assert(batch->iov && batch->count < batch->max);
         batch->iov[batch->count++] = (struct iovec){ frame, len };
     }
     batch->bytes += len;
-    return true;
 }
 
-/* Counts the entry's sequences, but not those that a former gimuxd has counted: a gap may begin among them.
- */
-void
-vmlog_count(struct vmlog_progress *progress, const struct vmlog_entry *entry, bool got)
+/* How many of the position's next `count` frames are whole in `bytes` bytes. */
+static uint32_t
+count_within(const struct vmlog_position *at, uint32_t count, size_t bytes)
 {
-    uint64_t fresh = entry->sequence - progress->former;
-    uint64_t count = fresh < entry->count ? fresh : entry->count;
+    const struct vmlog_entry *first = vmlog_chunk_entry(at->chunk, at->index);
+    size_t end = start_at(at) + bytes;
+    uint32_t within = 0;
 
+    if ((first - (count - 1))->end <= end)
+        return count;
+    for (count--; within < count;) {
+        uint32_t half = (count - within + 1) / 2;
+
+        if ((first - (within + half - 1))->end <= end)
+            within += half;
+        else
+            count = within + half - 1;
+    }
+    return within;
+}
+
+/* Counts the sequences of `count` entries of a run, from this one on, but not those that a former gimuxd has
+ * counted: a gap may begin among them. */
+void
+vmlog_count(struct vmlog_progress *progress, const struct vmlog_entry *entry, uint32_t count, bool got)
+{
+    uint64_t fresh = entry->sequence + (count - 1) - progress->former;
+    uint64_t sequences = (uint64_t)entry->count + (count - 1);
+
+    if (sequences > fresh)
+        sequences = fresh;
     if (!got)
-        progress->filtered += count;
+        progress->filtered += sequences;
     else if (entry->cls == VMLOG_GAP)
-        progress->gapped += count;
+        progress->gapped += sequences;
     else
-        progress->delivered += count;
+        progress->delivered += sequences;
 }
 
 void
-vmlog_mark_done(struct vmlog_entry *entry, unsigned sink)
+vmlog_mark_done(struct vmlog_chunk *chunk, struct vmlog_entry *entry, unsigned sink)
 {
-    entry->sent &= (uint16_t)~BIT(sink);
+    chunk->marked |= BIT(sink);
+    entry->filtered &= (uint16_t)~BIT(sink);
     entry->done |= BIT(sink);
 }
 
@@ -80,49 +108,84 @@ settle_early(struct walk *walk, struct vmlog_entry *entry, const uint8_t *frame)
         return; /* given up, or counted when this was peeked at before */
     if (entry->sequence > progress->former) {
         walk->at.chunk->begun |= bit;
-        vmlog_count(progress, entry,
-                    walk->at.number < walk->cursor->reached.number ? entry->sent & bit
+        vmlog_count(progress, entry, 1,
+                    walk->at.number < walk->cursor->reached.number ? !(entry->filtered & bit)
                                                                    : wanted(walk->filter, entry, frame));
     }
-    vmlog_mark_done(entry, walk->sink);
+    vmlog_mark_done(walk->at.chunk, entry, walk->sink);
+}
+
+/* Of `count` entries that are alike, and of which the sink gets the first or not, how many it gets, or not,
+ * as well. Marks those that it does not. */
+static uint32_t
+decide(const struct walk *walk, uint32_t count, bool gets)
+{
+    struct vmlog_chunk *chunk = walk->at.chunk;
+    struct vmlog_entry *entry = vmlog_chunk_entry(chunk, walk->at.index);
+    uint16_t bit = BIT(walk->sink);
+    uint32_t n = 0;
+
+    if (gets && !(entry->filtered & bit) &&
+        !(chunk->classes & (~walk->filter->class_mask | walk->filter->key_mask)))
+        return count; /* it gets everything */
+    if (!gets)
+        chunk->marked |= bit;
+    do {
+        entry->filtered = gets ? entry->filtered & (uint16_t)~bit : entry->filtered | bit;
+        entry--;
+        n++;
+    } while (n < count && wanted(walk->filter, entry, chunk->data + entry[1].end) == gets);
+    return n;
+}
+
+/* Goes through entries that are dealt with alike, `most` at most. Returns false if the walk is over. */
+static bool
+walk_alike(struct walk *walk, uint32_t most)
+{
+    struct vmlog_position *at = &walk->at;
+    struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
+    const struct vmlog_progress *progress = &entry->stream->sinks[walk->sink];
+    uint8_t *frame = at->chunk->data + start_at(at);
+    uint16_t bit = BIT(walk->sink);
+    uint32_t count = 1;
+    size_t len;
+
+    if ((entry->done & bit) || entry->sequence <= progress->former || entry->sequence <= progress->acked) {
+        settle_early(walk, entry, frame);
+    } else if (!wanted(walk->filter, entry, frame)) {
+        count = decide(walk, count_alike(at, most, bit), false);
+        len = bytes_at(at, count);
+        walk->may_pass -= len < walk->may_pass ? len : walk->may_pass;
+    } else if (progress->announced != walk->connection) {
+        walk->unannounced = entry->stream;
+        return false;
+    } else if (walk->batch->count < walk->batch->max || continues(walk->batch, walk->first, frame)) {
+        count = decide(walk, count_alike(at, most, bit), true);
+        batch_add(walk->batch, walk->first, frame, bytes_at(at, count));
+    } else {
+        return false;
+    }
+    pass(at, count);
+    return true;
 }
 
 /* Goes through the rest of a chunk. Returns false if the walk is over. */
 static bool
 walk_chunk(struct walk *walk)
 {
-    struct vmlog_entry *entry = vmlog_chunk_entry(walk->at.chunk, walk->at.index);
-    const struct vmlog_stream *stream = entry->stream;
-    const struct vmlog_progress *progress = &stream->sinks[walk->sink];
-    uint16_t bit = BIT(walk->sink);
-    uint32_t start = walk->at.index == 0 ? 0 : entry[1].end;
+    uint32_t count;
 
-    for (uint32_t left = count_to(&walk->at, walk->cursor->gap_number); left > 0; left--, entry--) {
-        uint8_t *frame = walk->at.chunk->data + start;
-        size_t len = entry->end - start;
+    while ((count = count_to(&walk->at, walk->cursor->gap_number)) > 0) {
+        size_t room = walk->full > walk->batch->bytes ? walk->full - walk->batch->bytes : 0;
+        uint32_t fit;
 
-        if (walk->batch->bytes >= walk->full || walk->may_pass == 0)
+        if (room > walk->may_pass)
+            room = walk->may_pass;
+        if (room == 0)
             return false;
-        if (entry->stream != stream) {
-            stream = entry->stream;
-            progress = &stream->sinks[walk->sink];
-        }
-        if ((entry->done & bit) || entry->sequence <= progress->former ||
-            entry->sequence <= progress->acked) {
-            settle_early(walk, entry, frame);
-        } else if (!wanted(walk->filter, entry, frame)) {
-            entry->sent &= (uint16_t)~bit;
-            walk->may_pass -= len < walk->may_pass ? len : walk->may_pass;
-        } else if (progress->announced != walk->connection) {
-            walk->unannounced = entry->stream;
+        fit = count_within(&walk->at, count, room - 1); /* and the one with which it is full */
+        if (!walk_alike(walk, fit < count ? fit + 1 : count))
             return false;
-        } else if (batch_add(walk->batch, walk->first, frame, len)) {
-            entry->sent |= bit;
-        } else {
-            return false;
-        }
-        start = entry->end;
-        pass(&walk->at);
     }
     return true;
 }
@@ -164,33 +227,35 @@ static bool
 pass_sent(struct vmlog_cursor *cursor, unsigned sink, uint64_t end, size_t *taken)
 {
     struct vmlog_position *at = &cursor->sent;
-    uint32_t count = count_to(at, end);
-    const struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
-    uint32_t start = at->index == 0 ? 0 : entry[1].end;
-    size_t left = *taken;
-    uint32_t i;
+    uint16_t bit = BIT(sink);
+    uint32_t count;
 
-    for (i = 0; i < count; i++, entry--) {
+    while ((count = count_to(at, end)) > 0) {
+        const struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
         struct vmlog_progress *progress = &entry->stream->sinks[sink];
-        size_t len = entry->end - start;
+        bool sent = !((entry->filtered | entry->done) & bit);
+        uint64_t last;
+        size_t len;
 
-        if (entry->sent & BIT(sink)) {
-            if (left < len)
-                break;
-            left -= len;
+        count = count_alike(at, count, bit);
+        if (sent)
+            count = count_within(at, count, *taken);
+        if (count == 0)
+            return false;
+        last = entry->sequence + (count - 1);
+        len = bytes_at(at, count);
+        if (sent) {
+            *taken -= len;
             cursor->inflight += len;
-            progress->sent = entry->sequence;
+            progress->sent = last;
         }
-        if (progress->reached < entry->sequence)
-            progress->reached = entry->sequence;
-        if (!(entry->done & BIT(sink)))
-            cursor->span += len + sizeof(*entry);
-        start = entry->end;
+        if (progress->reached < last)
+            progress->reached = last;
+        if (!(entry->done & bit))
+            cursor->span += len + count * sizeof(*entry);
+        pass(at, count);
     }
-    at->index += i;
-    at->number += i;
-    *taken = left;
-    return i == count;
+    return true;
 }
 
 /* A part of the entry at the sent position went out; the rest will. */
@@ -242,31 +307,35 @@ static bool
 settle_entries(struct vmlog_cursor *cursor, unsigned sink, uint64_t end)
 {
     struct vmlog_position *at = &cursor->ack;
-    uint32_t count = count_to(at, end);
-    const struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
-    uint32_t start = at->index == 0 ? 0 : entry[1].end;
     uint16_t bit = BIT(sink);
-    uint32_t i;
+    uint32_t count;
 
-    for (i = 0; i < count; i++, entry--) {
+    while ((count = count_to(at, end)) > 0) {
+        const struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
         struct vmlog_progress *progress = &entry->stream->sinks[sink];
-        size_t len = entry->end - start;
+        bool filtered = entry->filtered & bit;
+        bool done = entry->done & bit;
+        uint64_t last;
+        size_t len;
 
-        if (((entry->sent | entry->done) & bit) && entry->sequence > progress->acked)
-            break;
-        if (entry->sent & bit)
+        if (!filtered && entry->sequence > progress->acked)
+            return false;
+        if (!filtered && count - 1 > progress->acked - entry->sequence)
+            count = (uint32_t)(progress->acked - entry->sequence) + 1;
+        count = count_alike(at, count, bit);
+        last = entry->sequence + (count - 1);
+        len = bytes_at(at, count);
+        if (!filtered && !done)
             cursor->inflight -= len;
-        if (!(entry->done & bit)) {
-            cursor->span -= len + sizeof(*entry);
-            vmlog_count(progress, entry, entry->sent & bit);
+        if (!done) {
+            cursor->span -= len + count * sizeof(*entry);
+            vmlog_count(progress, entry, count, !filtered);
         }
-        if (progress->settled < entry->sequence)
-            progress->settled = entry->sequence;
-        start = entry->end;
+        if (progress->settled < last)
+            progress->settled = last;
+        pass(at, count);
     }
-    at->index += i;
-    at->number += i;
-    return i == count;
+    return true;
 }
 
 void

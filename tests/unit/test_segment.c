@@ -295,7 +295,7 @@ test_fields_that_cannot_be(void **state)
     uint8_t bytes[ROOM];
     struct segment_stream bad_stream[] = { stream, stream, stream };
     struct segment_frame good = { .id = 1, .sequence = 5, .count = 5, .len = 3, .data = bytes + 4096 };
-    struct segment_frame bad[] = { good, good, good, good, good };
+    struct segment_frame bad[] = { good, good, good, good, good, good };
     struct segment_record record;
 
     (void)state;
@@ -315,7 +315,8 @@ test_fields_that_cannot_be(void **state)
     bad[2].count = 6;
     bad[3].key = 4;
     bad[4].key_len = 4;
-    for (unsigned i = 0; i < 5; i++) {
+    bad[5].record_bytes = GR_MAX_RECORD + 1;
+    for (unsigned i = 0; i < 6; i++) {
         struct segment_reader reader = { .buf = bytes,
                                          .len = segment_put_frame(bytes, 1, 0, &bad[i]),
                                          .seed = 1 };

@@ -131,6 +131,88 @@ test_mutes(void **state)
     assert_string_equal(words(world), strcat(expected, " 1.10"));
 }
 
+static bool
+begins_with(const char *path, const char *prefix)
+{
+    size_t len = strlen(prefix);
+
+    return path[0] == '/' ? strncmp(path, prefix, len) == 0 : strncasecmp(path, prefix, len) == 0;
+}
+
+static void
+random_path(char path[12])
+{
+    static const char letters[] = "/aAb\\";
+    unsigned len = (unsigned)rand() % 11;
+
+    for (unsigned i = 0; i < len; i++)
+        path[i] = letters[(unsigned)rand() % (sizeof(letters) - 1)];
+    path[len] = '\0';
+}
+
+/* As many prefixes as there may be, many of which begin with others: each path is muted as if it was compared
+ * with them all. */
+static void
+test_many_mutes(void **state)
+{
+    struct world *world = *state;
+    struct stream *stream = add_stream(world, 'a', '1', 1);
+    static char texts[SINK_MUTES_MAX][12];
+    static char *prefixes[SINK_MUTES_MAX];
+    Gimux__V1__Subscription subscription = GIMUX__V1__SUBSCRIPTION__INIT;
+    struct vmlog_filter filter;
+    unsigned count[2] = { 0 };
+
+    srand(1);
+    subscription.muted_path_prefixes = prefixes;
+    for (unsigned i = 0; i < SINK_MUTES_MAX; i++) {
+        do
+            random_path(texts[i]);
+        while (strlen(texts[i]) < 5);
+        prefixes[i] = texts[i];
+    }
+    for (unsigned some = 1; some <= SINK_MUTES_MAX; some *= 4) {
+        subscription.n_muted_path_prefixes = some;
+        assert_null(up_subscribed(world, &subscription));
+        filter = sink_filter(&world->sink, stream->vm);
+        for (unsigned i = 0; i < 5000; i++) {
+            char path[12];
+            bool muted = false;
+
+            random_path(path);
+            for (unsigned k = 0; k < some && !muted; k++)
+                muted = begins_with(path, prefixes[k]);
+            assert_int_equal(filter.wants(filter.arg, CLASS_FILE, path, strlen(path)), !muted);
+            count[muted]++;
+        }
+        sink_down(&world->sink, &world->table);
+    }
+    assert_true(count[false] > 1000 && count[true] > 1000);
+}
+
+/* What was read anew and is the same lies elsewhere: nothing of the old lists is looked at any more. */
+static void
+test_conf_moves(void **state)
+{
+    struct world *world = *state;
+    struct stream *stream = add_stream(world, 'a', '1', 1);
+    static struct conf_solution other;
+    static char prefix[] = "/proc/";
+    char *old = strdup(prefix);
+    struct vmlog_filter filter;
+
+    assert_non_null(old);
+    world->conf.mute.texts[world->conf.mute.count++] = old;
+    sink_set_conf(&world->sink, &world->conf);
+    other = world->conf;
+    other.mute.texts[0] = prefix;
+    sink_move_conf(&world->sink, &other);
+    free(old);
+    filter = sink_filter(&world->sink, stream->vm);
+    assert_false(filter.wants(filter.arg, CLASS_FILE, "/proc/1", 7));
+    assert_true(filter.wants(filter.arg, CLASS_FILE, "/tmp/1", 6));
+}
+
 static void
 test_bad_hellos(void **state)
 {
@@ -348,6 +430,8 @@ main(void)
         TEST(test_vms),
         TEST(test_vms_case),
         TEST(test_mutes),
+        TEST(test_many_mutes),
+        TEST(test_conf_moves),
         TEST(test_bad_hellos),
         TEST(test_announced_on_every_connection),
         TEST(test_gap_of_a_restart),

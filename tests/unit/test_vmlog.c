@@ -99,7 +99,7 @@ test_filters(void **state)
     append_gap(&s->world, 'a', 3);
     append(&s->world, 'b');
     assert_string_equal(flush(&s->link), "A2 a2 a3~5"); /* b is not even announced */
-    s->link.filter = (struct vmlog_filter){ MASK_ALL, wants_letter, letters };
+    s->link.filter = (struct vmlog_filter){ MASK_ALL, CLASS_MASK_ALL, wants_letter, letters };
     append(&s->world, 'b');
     assert_true(append_entry(&s->world, &head, 1, false));
     assert_string_equal(flush(&s->link), "a6");

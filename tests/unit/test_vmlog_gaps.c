@@ -320,6 +320,23 @@ test_gap_before_waits_for_what_is_sent_again(void **state)
     assert_int_equal(s->world.pool.used, 0);
 }
 
+/* A driver's gap of which a former gimuxd has counted a part, as positions in files may have it: the rest of
+ * it is counted, and what follows it. */
+static void
+test_gap_counted_in_part(void **state)
+{
+    struct story *s = *state;
+    struct vmlog_saved saved = { .settled = 2, .acked = 2, .gapped = 2 };
+
+    link_open(&s->other, &s->world, 5);
+    vmlog_join_stream_saved(&s->world.streams[0], 5, &saved);
+    append_gap(&s->world, 'a', 5);
+    append_many(&s->world, 'a', 3, 40);
+    flush(&s->other);
+    ack(&s->other, 'a', 8);
+    assert_counts(&s->other, 'a', 3, 0, 5);
+}
+
 int
 main(void)
 {
@@ -335,6 +352,7 @@ main(void)
         STORY(test_gap_before_comes_first_or_not_at_all),
         STORY(test_gap_before_unsent_and_skipped),
         STORY(test_gap_before_waits_for_what_is_sent_again),
+        STORY(test_gap_counted_in_part),
     };
 
     return cmocka_run_group_tests_name("vmlog_gaps", tests, NULL, NULL);

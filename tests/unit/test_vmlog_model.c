@@ -24,6 +24,7 @@ struct memory {
 
 struct model_filter {
     uint32_t class_mask;
+    uint32_t key_mask;
     char letters[5];
 };
 
@@ -70,7 +71,7 @@ may_be_filtered(const struct model *m, const struct svm *svm, unsigned stream, u
 
         if (!(svm->filters[i].class_mask & 1u << event->cls))
             return true;
-        if (event->cls != VMLOG_GAP && !strchr(svm->filters[i].letters, event->letter))
+        if ((svm->filters[i].key_mask & 1u << event->cls) && !strchr(svm->filters[i].letters, event->letter))
             return true;
     }
     return false;
@@ -87,10 +88,12 @@ new_filter(struct model *m, struct svm *svm)
     filter = &svm->filters[++svm->filter];
     memset(filter, 0, sizeof(*filter));
     filter->class_mask = pick(m, 3) ? MASK_ALL : pick(m, 10) ? MASK_ALL & ~pick(m, 8) : pick(m, 8);
+    filter->key_mask = pick(m, 2) ? CLASS_MASK_ALL : pick(m, 8);
     for (const char *letter = "wxyz"; *letter; letter++)
         if (pick(m, 5))
             filter->letters[count++] = *letter;
-    svm->link.filter = (struct vmlog_filter){ filter->class_mask, wants_letter, filter->letters };
+    svm->link.filter =
+        (struct vmlog_filter){ filter->class_mask, filter->key_mask, wants_letter, filter->letters };
 }
 
 /* The SVM has now heard of everything up to `last`: from `first` on it has this fate. */
