@@ -11,6 +11,10 @@
  * written: their positions say it all, and stand before what comes after them. Positions alone wait for
  * the next tick, since losing them costs a resend.
  *
+ * Most events are settled within a millisecond or two, and to write them would be for nothing. So batches
+ * begin at a beat, and an entry is written at the second beat after it was appended, if it still has to be:
+ * 5 to 10 ms later. Until then its driver keeps it.
+ *
  * What a segment holds when it is removed is covered by positions that were written before it. A segment
  * begins with all streams and positions of its VM, so that the former ones may go.
  *
@@ -38,6 +42,7 @@
 
 #include "mux/log.h"
 
+#define BEAT_MS      5
 #define TICK_MS      100
 #define LOCK_WAIT_MS 5000 /* for a gimuxd that was just killed */
 
@@ -117,26 +122,30 @@ store_unlist(struct store_vm *of)
 {
     if (of->dirty)
         TAILQ_REMOVE(&of->store->dirty, of, in_list);
+    if (of->due)
+        TAILQ_REMOVE(&of->store->due, of, in_list);
     if (of->lazy)
         TAILQ_REMOVE(&of->store->lazy, of, in_list);
-    of->dirty = of->lazy = false;
+    of->dirty = of->due = of->lazy = false;
 }
 
 void
 store_touch_vm(struct store_vm *of)
 {
-    if (of->dirty || of->store->frozen)
+    if (of->dirty || of->due || of->store->frozen)
         return;
     of->waited = of->lazy;
     store_unlist(of);
     of->dirty = true;
+    if (TAILQ_EMPTY(&of->store->dirty))
+        loop_timer_start(of->store->beat, BEAT_MS);
     TAILQ_INSERT_TAIL(&of->store->dirty, of, in_list);
 }
 
 void
 store_later(struct store_vm *of)
 {
-    if (of->dirty || of->lazy || of->store->frozen)
+    if (of->dirty || of->due || of->lazy || of->store->frozen)
         return;
     of->lazy = true;
     if (TAILQ_EMPTY(&of->store->lazy))
@@ -168,6 +177,30 @@ on_released(struct vmlog_segment *segment)
 
 /* ---- what has changed ---- */
 
+void
+store_beat(struct store *store)
+{
+    struct store_vm *of;
+
+    while ((of = TAILQ_FIRST(&store->dirty))) {
+        store_unlist(of);
+        of->due = true;
+        TAILQ_INSERT_TAIL(&store->due, of, in_list);
+        of->ripe = of->seen;
+        if (of->vm)
+            of->seen = of->vm->log.next_number;
+    }
+}
+
+static void
+on_beat(void *arg)
+{
+    struct store *store = arg;
+
+    store_beat(store);
+    store_flush(store);
+}
+
 static void
 on_tick(void *arg)
 {
@@ -176,7 +209,6 @@ on_tick(void *arg)
 
     while (!store->frozen && (of = TAILQ_FIRST(&store->lazy)))
         store_touch_vm(of);
-    store_flush(store);
 }
 
 void
@@ -304,10 +336,13 @@ store_new(struct loop *loop, const struct conf *conf, struct vmlog_pool *pool, c
         return NULL;
     *store = (struct store){ .loop = loop, .conf = conf, .pool = pool, .ops = *ops, .arg = arg, .dir = -1 };
     TAILQ_INIT(&store->dirty);
+    TAILQ_INIT(&store->due);
     TAILQ_INIT(&store->lazy);
     store->batch = store_batch_new(store);
+    store->beat = loop_timer_new(loop, on_beat, store);
     store->tick = loop_timer_new(loop, on_tick, store);
-    if (store->batch && store->tick && open_dir(store, conf->storage.dir, why, STORE_WHY_MAX)) {
+    if (store->batch && store->beat && store->tick &&
+        open_dir(store, conf->storage.dir, why, STORE_WHY_MAX)) {
         store->disk = disk_new(loop);
         if (!store->disk)
             snprintf(why, STORE_WHY_MAX, "storage: cannot start a thread: %s", strerror(errno));
@@ -326,6 +361,7 @@ store_free(struct store *store)
     if (!store)
         return;
     disk_free(store->disk);
+    loop_timer_free(store->beat);
     loop_timer_free(store->tick);
     if (store->dir >= 0)
         close(store->dir);
@@ -406,6 +442,8 @@ store_waiting(const struct store *store)
     uint64_t count = store_is_writing(store);
 
     TAILQ_FOREACH (of, &store->dirty, in_list)
+        count++;
+    TAILQ_FOREACH (of, &store->due, in_list)
         count++;
     TAILQ_FOREACH (of, &store->lazy, in_list)
         count++;

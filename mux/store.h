@@ -40,8 +40,10 @@ void store_set_conf(struct store *store, const struct conf *conf);
 /* Whether a solution of the configuration relies on files, and so all logs are written to them. */
 bool store_is_needed(const struct conf *conf);
 
-/* Something of the VM's log or positions has changed; it is written after the next store_flush. */
+/* Something of the VM's log or positions has changed: it is written soon, if it is not settled before. */
 void store_touch(struct store *store, struct vm *vm);
+
+/* Writes what is due, if nothing is being written. */
 void store_flush(struct store *store);
 
 /* Writes everything, positions too, and waits for it. */

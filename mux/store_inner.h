@@ -24,7 +24,10 @@ struct store_vm {
     struct vmlog_segment *current; /* where the next record goes, or NULL */
     uint64_t next_number;
     uint64_t bytes;
-    bool dirty;         /* in store->dirty */
+    uint64_t seen;      /* the log's next number at the last beat, */
+    uint64_t ripe;      /* and at the one before: what is younger has time */
+    bool dirty;         /* in store->dirty: it waits for the next beat */
+    bool due;           /* in store->due: its turn has come */
     bool lazy;          /* in store->lazy: nothing but positions, which have time; or to be tried again */
     bool waited;        /* was there for a tick */
     bool writing;       /* in the batch that is being written */
@@ -48,7 +51,9 @@ struct store {
     struct disk *disk;
     struct batch *batch; /* one, again and again */
     struct store_vms dirty;
+    struct store_vms due;
     struct store_vms lazy;
+    struct loop_timer *beat; /* for the dirty ones */
     struct loop_timer *tick; /* for the lazy ones */
     uint64_t bytes;
     uint64_t segments;
@@ -61,6 +66,9 @@ struct store {
 
 /* Something of it may have to be written. */
 void store_touch_vm(struct store_vm *of);
+
+/* The turn of all that are dirty comes. */
+void store_beat(struct store *store);
 
 /* Takes it out of the list that it is in. */
 void store_unlist(struct store_vm *of);

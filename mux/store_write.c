@@ -144,8 +144,9 @@ struct writer {
     struct item *item;
     struct vmlog_segment *segment;
     uint8_t *at;
-    uint8_t *end; /* frames go no further */
-    bool bound;   /* but for a bound, more would have been written */
+    uint8_t *end;   /* frames go no further */
+    uint64_t limit; /* entries from this number on have time */
+    bool bound;     /* but for a bound, more would have been written */
 };
 
 static uint64_t
@@ -373,8 +374,8 @@ put_entries(struct writer *writer, struct vmlog_position at)
 
         if (elsewhere || (at.index == 0 && offset_of(writer) >= SEGMENT_SIZE))
             break;
-        while (at.index < at.chunk->count && (size_t)(writer->at - writer->item->bytes) < VM_SHARE &&
-               put_entry(writer, &at)) {
+        while (at.index < at.chunk->count && at.number < writer->limit &&
+               (size_t)(writer->at - writer->item->bytes) < VM_SHARE && put_entry(writer, &at)) {
             at.index++;
             at.number++;
         }
@@ -437,6 +438,13 @@ has_removable(const struct store_vm *of)
     return false;
 }
 
+/* Entries before this number are written, if they are not settled for all. */
+static uint64_t
+ripe_number(const struct store_vm *of)
+{
+    return of->store->finishing ? UINT64_MAX : of->ripe;
+}
+
 /* Puts what the VM has into the batch. */
 static void
 put_vm(struct store *store, struct store_vm *of)
@@ -444,7 +452,7 @@ put_vm(struct store *store, struct store_vm *of)
     struct batch *batch = store->batch;
     struct item *item = &batch->items[batch->item_count];
     struct vmlog_position at = { .chunk = NULL };
-    struct writer writer = { .store = store, .of = of, .item = item };
+    struct writer writer = { .store = store, .of = of, .item = item, .limit = ripe_number(of) };
     bool fresh;
 
     find_unwritten(&of->vm->log, of->vm->log.recorded, &at);
@@ -507,14 +515,21 @@ mend(struct store_vm *of)
 static bool
 is_due(struct store *store, struct store_vm *of)
 {
+    const struct vmlog *log = &of->vm->log;
+
     if (of->broken && !of->vm->log.first)
         mend(of);
     if (of->broken)
         return false;
-    if (of->vm->log.recorded < of->vm->log.next_number && of->vm->log.backed)
+    if (log->backed && (log->recorded < ripe_number(of) || log->recorded < vmlog_settled_number(log)) &&
+        log->recorded < log->next_number)
         return true;
     if (has_removable(of))
         return true;
+    if (log->backed && log->recorded < log->next_number) {
+        store_touch_vm(of);
+        return false;
+    }
     if (LIST_EMPTY(&of->segments) && !of->vm->log.backed)
         return false; /* it never had files, and needs none */
     if (!of->all_positions && !positions_moved(of))
@@ -531,8 +546,8 @@ fill_batch(struct store *store)
     struct batch *batch = store->batch;
     struct store_vm *of;
 
-    while ((of = TAILQ_FIRST(&store->dirty)) && batch->used < BATCH_BYTES &&
-           batch->item_count < BATCH_ITEMS && batch->removal_count < BATCH_REMOVES) {
+    while ((of = TAILQ_FIRST(&store->due)) && batch->used < BATCH_BYTES && batch->item_count < BATCH_ITEMS &&
+           batch->removal_count < BATCH_REMOVES) {
         if (of->vm && batch->used > 0 &&
             batch->used + VM_SHARE + 3 * room_for_positions(of->vm) +
                     segment_frame_size(DELIMITED_FRAME_MAX) >
@@ -553,7 +568,9 @@ store_flush(struct store *store)
 {
     struct batch *batch = store->batch;
 
-    if (batch->writing || store->frozen || TAILQ_EMPTY(&store->dirty))
+    if (store->finishing)
+        store_beat(store);
+    if (batch->writing || store->frozen || TAILQ_EMPTY(&store->due))
         return;
     batch->used = batch->item_count = batch->removal_count = 0;
     batch->sync = store_syncs(store);

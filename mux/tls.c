@@ -17,6 +17,9 @@
 #define TLS_NAME_MAX    256
 #define SOLUTION_PREFIX "gimux:solution:"
 
+/* Those of OpenSSL, the cheapest first: most servers take the first that they know. */
+#define CIPHERS "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+
 struct tls_context {
     SSL_CTX *ssl;
 };
@@ -147,6 +150,7 @@ tls_context_new(const struct tls_files *files, char why[TLS_WHY_MAX])
         return NULL;
     }
     SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION);
+    SSL_CTX_set_ciphersuites(ssl, CIPHERS);
     SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
     /* One record at a time: a peer that sends nothing but key updates would else keep us in one call. */

@@ -54,17 +54,26 @@ receivers_fini(struct receivers *receivers)
     }
 }
 
+/* All that is there, as one recv would bring it: OpenSSL gives a record at a time. */
+static ssize_t
+read_tls(struct receiver *receiver, uint8_t *out, size_t room)
+{
+    size_t len = 0, got;
+
+    while (len < room && SSL_read_ex(receiver->ssl, out + len, room - len, &got) == 1)
+        len += got;
+    if (len > 0)
+        return (ssize_t)len;
+    return SSL_get_error(receiver->ssl, 0) == SSL_ERROR_WANT_READ ? 0 : -1;
+}
+
 ssize_t
 receiver_read(struct receiver *receiver, void *out, size_t room)
 {
     ssize_t got;
 
-    if (receiver->ssl) {
-        got = SSL_read(receiver->ssl, out, (int)room);
-        if (got <= 0)
-            return SSL_get_error(receiver->ssl, (int)got) == SSL_ERROR_WANT_READ ? 0 : -1;
-        return got;
-    }
+    if (receiver->ssl)
+        return read_tls(receiver, out, room);
     got = recv(receiver->fd, out, room, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;

@@ -176,7 +176,7 @@ struct loop_timer {
 };
 
 static struct loop the_loop;
-static struct loop_timer the_timer; /* the store's */
+static struct loop_timer the_timers[2]; /* the store's: the beat and the tick */
 
 void
 loop_defer(struct loop *loop, struct loop_task *task)
@@ -227,9 +227,12 @@ loop_now_ns(void)
 struct loop_timer *
 loop_timer_new(struct loop *loop, loop_timer_fn *fn, void *arg)
 {
+    struct loop_timer *timer = &the_timers[the_timers[0].fn ? 1 : 0];
+
     (void)loop;
-    the_timer = (struct loop_timer){ .fn = fn, .arg = arg };
-    return &the_timer;
+    assert_null(timer->fn);
+    *timer = (struct loop_timer){ .fn = fn, .arg = arg };
+    return timer;
 }
 
 void
@@ -243,18 +246,33 @@ void
 loop_timer_free(struct loop_timer *timer)
 {
     if (timer)
-        timer->runs = false;
+        *timer = (struct loop_timer){ .fn = NULL };
 }
 
-/* The store's tick comes, if it is awaited. */
+static inline bool
+fire(struct loop_timer *timer)
+{
+    if (!timer->runs)
+        return false;
+    timer->runs = false;
+    timer->fn(timer->arg);
+    return true;
+}
+
+/* The store's beat comes, if it is awaited. */
+static inline bool
+beat(void)
+{
+    return fire(&the_timers[0]);
+}
+
+/* The same, and its tick. */
 static inline bool
 tick(void)
 {
-    if (!the_timer.runs)
-        return false;
-    the_timer.runs = false;
-    the_timer.fn(the_timer.arg);
-    return true;
+    bool beaten = beat();
+
+    return fire(&the_timers[1]) || beaten;
 }
 
 /* ---- the directory ---- */

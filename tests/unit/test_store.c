@@ -91,6 +91,15 @@ rest(void)
     }
 }
 
+/* Of what is in the logs now: until then it waits whether all SVMs acknowledge it. */
+static void
+begin_writing(void)
+{
+    loop_flush(&the_loop);
+    assert_true(beat());
+    assert_true(beat());
+}
+
 static struct driver *
 driver(unsigned index)
 {
@@ -314,12 +323,13 @@ test_torn_write_makes_no_gap(void **state)
         make(a, 2, LARGE);
         rest(); /* what follows that begins a segment */
         make(b, 1, SMALL);
-        loop_flush(&the_loop); /* its write is under way */
+        begin_writing();
         make(a, 3, SMALL);
         pump(svm);
         svm_ack(svm, true);
         loop_flush(&the_loop);
         assert_true(disk_do_one());
+        assert_true(beat());
         io.die_in = 1;
         io.torn = torn;
         disk_do_one();
@@ -331,6 +341,47 @@ test_torn_write_makes_no_gap(void **state)
         assert_int_equal(had(svm, driver(0)), driver(0)->items[driver(0)->count - 1].last);
         rest();
         kill_and_start();
+    }
+}
+
+/* What all SVMs acknowledge before the second beat is accepted, and never written. */
+static void
+test_settled_in_time_is_not_written(void **state)
+{
+    struct svm *svm = solution(CONF_POLICY_PAUSE);
+
+    (void)state;
+    start();
+    svm_connect(svm);
+    make(driver(0), 50, SMALL);
+    loop_flush(&the_loop);
+    assert_true(beat());
+    assert_false(disk_do_one());
+    assert_int_equal(driver(0)->accepted, 0);
+    pump(svm);
+    svm_ack(svm, true);
+    rest();
+    assert_int_equal(driver(0)->accepted, 50);
+    assert_in_range(store_bytes(model->route.store), 1, 50 * SMALL / 2);
+}
+
+/* What nobody acknowledges is written at the second beat, and what came after the first beat at the third. */
+static void
+test_unsettled_does_not_wait(void **state)
+{
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    make(driver(0), 10, SMALL);
+    loop_flush(&the_loop);
+    assert_true(beat());
+    make(driver(0), 10, SMALL);
+    loop_flush(&the_loop);
+    for (uint64_t accepted = 10; accepted <= 20; accepted += 10) {
+        assert_true(beat());
+        assert_true(disk_do_one());
+        loop_flush(&the_loop);
+        assert_int_equal(driver(0)->accepted, accepted);
     }
 }
 
@@ -424,7 +475,7 @@ test_failed_write_leaves_no_place(void **state)
     (void)state;
     start();
     make(driver(0), 50, SMALL);
-    loop_flush(&the_loop);
+    begin_writing();
     io.write_error = EIO;
     assert_true(disk_do_one());
     io.write_error = 0;
@@ -452,7 +503,7 @@ test_a_batch_keeps_to_the_total(void **state)
     start();
     make(driver(0), 500, SMALL);
     make(driver(2), 500, SMALL);
-    loop_flush(&the_loop);
+    begin_writing();
     assert_true(disk_do_one());
     assert_in_range(store_bytes(model->route.store), 300 * KIB, 400 * KIB + positions);
 }
@@ -486,6 +537,8 @@ main(void)
         STORY(test_loaded_for_who_gave_it_up),
         STORY(test_unaccepted_leaves_memory_again),
         STORY(test_torn_write_makes_no_gap),
+        STORY(test_settled_in_time_is_not_written),
+        STORY(test_unsettled_does_not_wait),
         STORY(test_settled_leaves_at_once),
         STORY(test_read_again_with_more),
         STORY(test_no_position_is_ahead_of_the_files),

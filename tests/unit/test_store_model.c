@@ -224,6 +224,8 @@ model_step(unsigned seed)
         tick();
     else if (what < 985)
         rare_step(seed);
+    if (what % 3 == 0)
+        beat();
     if (io.dead)
         restart(model->damaging);
     check_bounds();

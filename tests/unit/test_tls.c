@@ -31,6 +31,8 @@ load(const struct certificates *certificates, const char *crl)
     return context;
 }
 
+static const char *server_ciphers; /* that the server has; NULL: all */
+
 /* Shakes hands with a server that shows a certificate of those names. */
 static enum tls_result
 meet(struct ends *ends, const char *names, const char *solution, bool crl, bool revoked, long crl_seconds)
@@ -44,6 +46,7 @@ meet(struct ends *ends, const char *names, const char *solution, bool crl, bool 
         certificates_make_crl(&ends->certificates, revoked, crl_seconds);
     ends->context = load(&ends->certificates, crl ? ends->certificates.crl : "");
     ends->server = certificates_server(&ends->certificates);
+    assert_int_equal(!server_ciphers || SSL_CTX_set_ciphersuites(ends->server, server_ciphers), 1);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends->fds), 0);
     ends->tls = tls_new(ends->context, ends->fds[0], &peer);
     assert_non_null(ends->tls);
@@ -268,6 +271,31 @@ test_bad_files(void **state)
     certificates_remove(&two);
 }
 
+/* A server that has no preference takes the cheapest; one that has only another gets that. */
+static void
+test_ciphers(void **state)
+{
+    static const struct {
+        const char *server;
+        const char *taken;
+    } cases[] = {
+        { NULL, "TLS_AES_128_GCM_SHA256" },
+        { "TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384" },
+        { "TLS_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct ends ends;
+
+        server_ciphers = cases[i].server;
+        assert_int_equal(meet(&ends, NAMED "URI:gimux:solution:av", "av", false, false, 0), TLS_DONE);
+        assert_string_equal(SSL_get_cipher_name(ends.ssl), cases[i].taken);
+        part(&ends);
+    }
+    server_ciphers = NULL;
+}
+
 int
 main(void)
 {
@@ -279,6 +307,7 @@ main(void)
         cmocka_unit_test(test_no_list_of_that_ca),
         cmocka_unit_test(test_a_link_that_stands),
         cmocka_unit_test(test_dates),
+        cmocka_unit_test(test_ciphers),
         cmocka_unit_test(test_bad_files),
     };
 
