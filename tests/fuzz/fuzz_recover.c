@@ -7,8 +7,8 @@
 #include "tests/fuzz/recover_files.h"
 
 #include "mux/log.h"
-#include "mux/normalize.h"
 #include "mux/route.h"
+#include "tests/fuzz/one_normalizer.h"
 
 #define SVMS   2u
 #define MEMORY 64u
@@ -38,10 +38,6 @@ static struct svm svms[SVMS];
 
 /* ---- what is not linked ---- */
 
-struct normalizer *__real_normalizer_new(void);
-struct normalizer *__wrap_normalizer_new(void);
-void __wrap_normalizer_free(struct normalizer *normalizer);
-
 void
 log_line(enum log_level level, const struct log_who *who, const char *format, ...)
 {
@@ -54,23 +50,6 @@ log_line(enum log_level level, const struct log_who *who, const char *format, ..
     va_end(args);
     if (getenv("RECOVER_LOG"))
         fprintf(stderr, "%s %s\n", who && who->vm ? who->vm : "-", text);
-}
-
-/* 1.1 MiB that every run would zero. */
-struct normalizer *
-__wrap_normalizer_new(void)
-{
-    static struct normalizer *normalizer;
-
-    if (!normalizer)
-        normalizer = __real_normalizer_new();
-    return normalizer;
-}
-
-void
-__wrap_normalizer_free(struct normalizer *normalizer)
-{
-    (void)normalizer;
 }
 
 /* ---- SVMs ---- */

@@ -17,9 +17,9 @@
 
 #include "mux/guest.h"
 #include "mux/log.h"
-#include "mux/normalize.h"
 #include "mux/route.h"
 #include "proto/delimited.h"
+#include "tests/fuzz/one_normalizer.h"
 
 #define SVMS    3u
 #define STREAMS 512u /* streams of one run, forgotten ones included; the run ends before there are more */
@@ -44,9 +44,6 @@ void __wrap_loop_timer_stop(struct loop_timer *timer);
 void __wrap_loop_timer_free(struct loop_timer *timer);
 void __wrap_log_line(enum log_level level, const struct log_who *who, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-struct normalizer *__real_normalizer_new(void);
-struct normalizer *__wrap_normalizer_new(void);
-void __wrap_normalizer_free(struct normalizer *normalizer);
 
 uint64_t
 __wrap_loop_now(void)
@@ -102,23 +99,6 @@ __wrap_log_line(enum log_level level, const struct log_who *who, const char *for
     va_end(args);
     if (getenv("SESSION_LOG"))
         fprintf(stderr, "%s %s\n", who && who->vm ? who->vm : "-", text);
-}
-
-/* 1.1 MiB that every run would zero. */
-struct normalizer *
-__wrap_normalizer_new(void)
-{
-    static struct normalizer *normalizer;
-
-    if (!normalizer)
-        normalizer = __real_normalizer_new();
-    return normalizer;
-}
-
-void
-__wrap_normalizer_free(struct normalizer *normalizer)
-{
-    (void)normalizer;
 }
 
 /* ---- the world ---- */
