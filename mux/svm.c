@@ -6,7 +6,7 @@
  *
  * The link lives as long as its solution is configured; its sink in the route lives as long as the link,
  * connected or not, because events wait for it. */
-#include "mux/svm.h"
+#include "mux/svm_inner.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,29 +22,10 @@
 #include "mux/text.h"
 #include "proto/delimited.h"
 
-#define REDIAL_MIN_MS  100
-#define BATCH_BYTES    ((size_t)256 * 1024)
-#define BATCH_PIECES   64
-#define SILENT_BEATS   3
-#define LAST_ERROR_MAX 600
-#define EXPIRY_SECONDS 3600 /* longest time between two looks at what ends */
-
-struct svm {
-    struct svm_list *list;
-    struct conf_solution conf;
-    struct sink sink;
-    enum svm_state state;
-    struct credential credential;
-    struct conn *conn;
-    struct loop_lookup *lookup;
-    struct loop_timer *timer; /* the next attempt; while up, the heartbeat */
-    uint32_t redial;          /* ms until the next attempt, doubled by each */
-    uint64_t heard;
-    uint64_t up_since; /* loop_now of the SVM's hello */
-    char name[VM_TEXT_MAX];
-    char last_error[LAST_ERROR_MAX];
-    LIST_ENTRY(svm) in_list;
-};
+#define REDIAL_MIN_MS 100
+#define BATCH_BYTES   ((size_t)256 * 1024)
+#define BATCH_PIECES  64
+#define SILENT_BEATS  3
 
 static const char *const state_names[] = {
     "waiting", "resolving", "connecting", "greeting", "up", "removed"
@@ -72,9 +53,9 @@ set_state(struct svm *svm, enum svm_state state)
 static void
 take_text(const char *said, char *out, size_t cap)
 {
-    char buf[TEXT_ROOM(LAST_ERROR_MAX)];
+    char buf[TEXT_ROOM(SVM_ERROR_MAX)];
     bool lossy = false;
-    size_t len = text_from_utf8((const uint8_t *)said, strnlen(said, LAST_ERROR_MAX), buf, &lossy);
+    size_t len = text_from_utf8((const uint8_t *)said, strnlen(said, SVM_ERROR_MAX), buf, &lossy);
 
     if (len >= cap)
         len = cap - 1;
@@ -103,7 +84,7 @@ link_down(struct svm *svm, const char *reason)
 {
     struct log_who about = who(svm);
     uint32_t wait = with_jitter(svm->redial);
-    char text[LAST_ERROR_MAX];
+    char text[SVM_ERROR_MAX];
 
     if (svm->state == SVM_UP) {
         route_sink_down(svm->list->route, &svm->sink);
@@ -122,7 +103,7 @@ link_down(struct svm *svm, const char *reason)
 /* Ends the connection from this side. link_down follows when it says that it is closed. */
 static void __attribute__((format(printf, 2, 3))) protocol_error(struct svm *svm, const char *format, ...)
 {
-    char reason[LAST_ERROR_MAX];
+    char reason[SVM_ERROR_MAX];
     va_list args;
 
     va_start(args, format);
@@ -225,7 +206,7 @@ on_ack(struct svm *svm, const Gimux__V1__Ack *ack)
 static void
 on_bye(struct svm *svm, const Gimux__V1__Bye *bye)
 {
-    char reason[LAST_ERROR_MAX];
+    char reason[SVM_ERROR_MAX];
 
     snprintf(reason, sizeof(reason), "the SVM said Bye: %.400s", bye->reason);
     conn_close(svm->conn, reason);
@@ -307,8 +288,6 @@ on_data(void *arg, const uint8_t *buf, size_t len)
 
 /* ---- connecting ---- */
 
-static void watch_expiry(void *list);
-
 /* Whether the SVM's certificate is good as far as it has been shown; if not, the connection ends. The lists
  * in force may be newer than those that its handshake went by. */
 static bool
@@ -335,7 +314,7 @@ on_open(void *arg)
         return;
     if (conn_tls(svm->conn)) {
         credential_meet(&svm->credential, conn_tls(svm->conn));
-        watch_expiry(svm->list);
+        svm_list_watch_expiry(svm->list);
     }
     stats.svm_connections_total++;
     set_state(svm, SVM_GREETING);
@@ -396,7 +375,7 @@ static void
 on_resolved(void *arg, const struct sockaddr_storage *address, socklen_t len, const char *why)
 {
     struct svm *svm = arg;
-    char reason[LAST_ERROR_MAX];
+    char reason[SVM_ERROR_MAX];
 
     svm->lookup = NULL;
     if (len > 0) {
@@ -434,7 +413,7 @@ heartbeat(struct svm *svm)
     uint64_t silent = loop_now() - svm->heard;
 
     if (silent >= (uint64_t)SILENT_BEATS * svm->conf.heartbeat) {
-        char reason[LAST_ERROR_MAX];
+        char reason[SVM_ERROR_MAX];
 
         snprintf(reason, sizeof(reason), "the SVM is silent for %llu ms", (unsigned long long)silent);
         conn_close(svm->conn, reason);
@@ -471,32 +450,7 @@ on_timer(void *arg)
     }
 }
 
-/* Warns of what ends; looks again when the next mark is reached, within an hour in any case: the wall clock
- * may be set. */
-static void
-watch_expiry(void *arg)
-{
-    struct svm_list *list = arg;
-    int64_t next = EXPIRY_SECONDS;
-    struct svm *svm;
-
-    LIST_FOREACH (svm, &list->svms, in_list) {
-        int64_t due = credential_watch(&svm->credential, &svm->conf);
-
-        if (due < next)
-            next = due;
-    }
-    loop_timer_start(list->expiry, (uint32_t)next * 1000);
-}
-
-/* ---- the list ---- */
-
-void
-svm_list_init(struct svm_list *list, struct loop *loop, struct route *route, const struct conf *conf)
-{
-    *list = (struct svm_list){ .loop = loop, .route = route, .conf = conf };
-    LIST_INIT(&list->svms);
-}
+/* ---- coming and going ---- */
 
 static void
 free_svm(struct svm *svm)
@@ -506,8 +460,8 @@ free_svm(struct svm *svm)
     free(svm);
 }
 
-static void
-remove_svm(struct svm *svm, const char *reason)
+void
+svm_remove(struct svm *svm, const char *reason)
 {
     struct log_who about = who(svm);
 
@@ -526,8 +480,8 @@ remove_svm(struct svm *svm, const char *reason)
         free_svm(svm);
 }
 
-static bool
-add_svm(struct svm_list *list, const struct conf_solution *conf, struct tls_context *tls)
+bool
+svm_add(struct svm_list *list, const struct conf_solution *conf, struct tls_context *tls)
 {
     struct svm *svm = calloc(1, sizeof(*svm));
     struct svm *last = LIST_FIRST(&list->svms);
@@ -557,63 +511,6 @@ add_svm(struct svm_list *list, const struct conf_solution *conf, struct tls_cont
     return true;
 }
 
-static struct svm *
-find_svm(const struct svm_list *list, const char *name)
-{
-    struct svm *svm;
-
-    LIST_FOREACH (svm, &list->svms, in_list)
-        if (strcmp(svm->conf.name, name) == 0)
-            return svm;
-    return NULL;
-}
-
-static const struct conf_solution *
-find_conf(const struct conf *conf, const char *name)
-{
-    for (unsigned i = 0; i < conf->solution_count; i++)
-        if (strcmp(conf->solutions[i].name, name) == 0)
-            return &conf->solutions[i];
-    return NULL;
-}
-
-bool
-svm_check_conf(const struct conf *conf)
-{
-    struct tls_context *contexts[CONF_SOLUTIONS_MAX];
-
-    if (!credential_load(conf, contexts))
-        return false;
-    for (unsigned i = 0; i < conf->solution_count; i++) {
-        struct credential credential = { NULL };
-
-        credential_set(&credential, contexts[i]);
-        credential_watch(&credential, &conf->solutions[i]);
-        credential_set(&credential, NULL);
-    }
-    return true;
-}
-
-/* Reads the TLS files; false, with all released, if one cannot be used or is worse than what is in force. */
-static bool
-load_tls(const struct svm_list *list, const struct conf *conf,
-         struct tls_context *contexts[CONF_SOLUTIONS_MAX])
-{
-    bool good = true;
-
-    if (!credential_load(conf, contexts))
-        return false;
-    for (unsigned i = 0; i < conf->solution_count; i++) {
-        const struct svm *svm = find_svm(list, conf->solutions[i].name);
-
-        if (svm && !credential_allows(&svm->credential, contexts[i], &conf->solutions[i]))
-            good = false;
-    }
-    if (!good)
-        credential_release(contexts);
-    return good;
-}
-
 /* The name that is being resolved is not the one any more. */
 static void
 begin_again(struct svm *svm)
@@ -623,9 +520,9 @@ begin_again(struct svm *svm)
     attempt(svm);
 }
 
-/* The lists of a configuration that goes away must not be pointed to; and what changed takes effect. */
-static void
-change_svm(struct svm *svm, const struct conf_solution *conf, struct tls_context *tls)
+/* The lists of a configuration that goes away must not be pointed to. */
+void
+svm_change(struct svm *svm, const struct conf_solution *conf, struct tls_context *tls)
 {
     bool same = conf_solution_equal(&svm->conf, conf);
 
@@ -650,38 +547,8 @@ change_svm(struct svm *svm, const struct conf_solution *conf, struct tls_context
         begin_again(svm);
 }
 
-bool
-svm_list_set_conf(struct svm_list *list, const struct conf *conf)
-{
-    struct tls_context *contexts[CONF_SOLUTIONS_MAX];
-    struct svm *svm;
-    struct svm *next;
-
-    if (!list->expiry)
-        list->expiry = loop_timer_new(list->loop, watch_expiry, list);
-    if (!list->expiry || !load_tls(list, conf, contexts))
-        return false;
-    for (svm = LIST_FIRST(&list->svms); svm; svm = next) {
-        next = LIST_NEXT(svm, in_list);
-        if (!find_conf(conf, svm->conf.name))
-            remove_svm(svm, "the configuration has it no more");
-    }
-    list->conf = conf;
-    for (unsigned i = 0; i < conf->solution_count; i++) {
-        svm = find_svm(list, conf->solutions[i].name);
-        if (svm) {
-            change_svm(svm, &conf->solutions[i], contexts[i]);
-        } else if (!add_svm(list, &conf->solutions[i], contexts[i])) {
-            log_error((&(struct log_who){ .solution = conf->solutions[i].name }), "out of memory");
-            tls_context_free(contexts[i]);
-        }
-    }
-    watch_expiry(list);
-    return true;
-}
-
-static void
-say_bye(struct svm *svm, const char *reason)
+void
+svm_say_bye(struct svm *svm, const char *reason)
 {
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
     Gimux__V1__Bye bye = GIMUX__V1__BYE__INIT;
@@ -695,37 +562,7 @@ say_bye(struct svm *svm, const char *reason)
     tell(svm, &frame);
 }
 
-void
-svm_list_bye(struct svm_list *list, const char *reason)
-{
-    struct svm *svm;
-
-    LIST_FOREACH (svm, &list->svms, in_list)
-        say_bye(svm, reason);
-}
-
-void
-svm_list_close(struct svm_list *list, const char *reason)
-{
-    struct svm *svm;
-    struct svm *next;
-
-    for (svm = LIST_FIRST(&list->svms); svm; svm = next) {
-        next = LIST_NEXT(svm, in_list);
-        say_bye(svm, reason);
-        remove_svm(svm, reason);
-    }
-    loop_timer_free(list->expiry);
-    list->expiry = NULL;
-}
-
 /* ---- for status ---- */
-
-struct svm *
-svm_next(const struct svm_list *list, const struct svm *svm)
-{
-    return svm ? LIST_NEXT(svm, in_list) : LIST_FIRST(&list->svms);
-}
 
 const struct sink *
 svm_sink(const struct svm *svm)
