@@ -17,8 +17,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#define FRAME_PUT_VARINT_MAX 10 /* bytes of a number */
-
 enum frame_put_wire { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_LENGTH = 2 };
 
 /* put_varint for numbers of more than 14 bits. */

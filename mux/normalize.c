@@ -3,7 +3,7 @@
  *
  * The frame is written straight from the record, from its end to its front (frame_put.h): so each function
  * below reads its message of proto/gimux.proto from the bottom up. A field that is missing here is found by
- * test_normalize, which walks protobuf-c's descriptors.
+ * test_normalize_frames, which walks protobuf-c's descriptors.
  *
  * A text is copied to its place at once, since nearly all are ASCII; another one is made in `scratch` first.
  * That a text could not be said is told behind it: the event is then written once more (`lossy`). */
@@ -128,32 +128,43 @@ put_path(struct normalizer *n, uint8_t *at, unsigned field, const struct gr_text
     return put_length(start, field, at);
 }
 
-/* The path of a file; the name of its stream, if the path has one, is the field that follows. */
+/* If the path from *start up to `at` names a stream, that becomes a field behind it, and the path moves.
+ * Returns where it ends now. */
+static uint8_t *
+put_stream(struct normalizer *n, uint8_t **start, uint8_t *at, unsigned field)
+{
+    char *path = (char *)*start;
+    char *end = (char *)at;
+    size_t stream_len = 0;
+    const char *stream = ntpath_cut_stream(path, &end, &stream_len);
+    size_t len = (size_t)(end - path);
+
+    if (end == (char *)at)
+        return at; /* nearly always */
+    memcpy(n->scratch, path, (size_t)((char *)at - path));
+    if (stream)
+        at = put_bytes(at, field, n->scratch + (stream - path), stream_len);
+    *start = memcpy(at - len, n->scratch, len);
+    return at;
+}
+
+/* The path of a file; its stream is the field that follows. */
 static uint8_t *
 put_file_path(struct normalizer *n, uint8_t *at, unsigned field, const struct gr_text *text)
 {
-    char *start, *stream, *end = (char *)at;
-    size_t stream_len = 0;
+    uint8_t *start;
 
     n->key_len = 0;
     if (text->len == 0)
         return at;
-    start = (char *)say(n, at, text);
+    start = say(n, at, text);
     if (n->windows) {
-        start = ntpath_simplify(start, end, n->volumes);
-        stream = ntpath_cut_stream(start, &end, &stream_len);
-        if (end != (char *)at) { /* on the wire other bytes stand between them */
-            size_t len = (size_t)(end - start);
-
-            memcpy(n->scratch, start, (size_t)((char *)at - start));
-            if (stream)
-                at = put_bytes(at, field + 1, n->scratch + (stream - start), stream_len);
-            start = memcpy((char *)at - len, n->scratch, len);
-        }
+        start = (uint8_t *)ntpath_simplify((char *)start, (char *)at, n->volumes);
+        at = put_stream(n, &start, at, field + 1);
     }
-    n->key = (uint8_t *)start;
-    n->key_len = (size_t)((char *)at - start);
-    return n->key_len == 0 ? at : put_length((uint8_t *)start, field, at);
+    n->key = start;
+    n->key_len = (size_t)(at - start);
+    return n->key_len == 0 ? at : put_length(start, field, at);
 }
 
 /* The driver's own bytes of a path in which something cannot be said. */
