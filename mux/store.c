@@ -13,7 +13,8 @@
  *
  * Most events are settled within a millisecond or two, and to write them would be for nothing. So batches
  * begin at a beat, and an entry is written at the second beat after it was appended, if it still has to be:
- * 5 to 10 ms later. Until then its driver keeps it.
+ * 5 to 10 ms later. Until then its driver keeps it. If the disk is slower than the beat, all that came
+ * during a write is in the next one, which follows at once.
  *
  * What a segment holds when it is removed is covered by positions that were written before it. A segment
  * begins with all streams and positions of its VM, so that the former ones may go.
@@ -42,7 +43,6 @@
 
 #include "mux/log.h"
 
-#define BEAT_MS      5
 #define TICK_MS      100
 #define LOCK_WAIT_MS 5000 /* for a gimuxd that was just killed */
 
@@ -138,7 +138,7 @@ store_touch_vm(struct store_vm *of)
     store_unlist(of);
     of->dirty = true;
     if (TAILQ_EMPTY(&of->store->dirty))
-        loop_timer_start(of->store->beat, BEAT_MS);
+        loop_timer_start(of->store->beat, STORE_BEAT_MS);
     TAILQ_INSERT_TAIL(&of->store->dirty, of, in_list);
 }
 

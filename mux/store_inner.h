@@ -68,6 +68,7 @@ struct store {
 void store_touch_vm(struct store_vm *of);
 
 /* The turn of all that are dirty comes. */
+#define STORE_BEAT_MS 5
 void store_beat(struct store *store);
 
 /* Takes it out of the list that it is in. */

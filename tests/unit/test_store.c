@@ -385,6 +385,27 @@ test_unsettled_does_not_wait(void **state)
     }
 }
 
+/* What came during a slow write was not there at the beat before it: that waited for one write more. */
+static void
+test_a_slow_write_is_followed_by_all_that_came_meanwhile(void **state)
+{
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    io.takes = 20;
+    make(driver(0), 10, SMALL);
+    make(driver(2), 1, SMALL);
+    begin_writing();
+    make(driver(0), 10, SMALL);
+    make(driver(3), 10, SMALL); /* of the other VM */
+    loop_flush(&the_loop);
+    assert_true(disk_do_one());
+    assert_true(disk_do_one());
+    loop_flush(&the_loop);
+    assert_int_equal(driver(0)->accepted, 20);
+    assert_int_equal(driver(3)->accepted, 10);
+}
+
 /* It stayed until the next chunk came, for which there was no share. */
 static void
 test_settled_leaves_at_once(void **state)
@@ -539,6 +560,7 @@ main(void)
         STORY(test_torn_write_makes_no_gap),
         STORY(test_settled_in_time_is_not_written),
         STORY(test_unsettled_does_not_wait),
+        STORY(test_a_slow_write_is_followed_by_all_that_came_meanwhile),
         STORY(test_settled_leaves_at_once),
         STORY(test_read_again_with_more),
         STORY(test_no_position_is_ahead_of_the_files),

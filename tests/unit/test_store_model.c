@@ -171,6 +171,7 @@ rare_step(unsigned seed)
     struct svm *svm = &model->svms[pick(SVMS)];
     uint32_t what = pick(20);
 
+    io.takes = pick(2) ? pick(10) : 0;
     if (what < 8) {
         io.die_in = 1 + pick(6);
         io.torn = pick(2) ? pick(200000) : pick(1000);
