@@ -178,14 +178,22 @@ on_released(struct vmlog_segment *segment)
 /* ---- what has changed ---- */
 
 void
+store_make_due(struct store_vm *of)
+{
+    if (of->due)
+        return;
+    store_unlist(of);
+    of->due = true;
+    TAILQ_INSERT_TAIL(&of->store->due, of, in_list);
+}
+
+void
 store_beat(struct store *store)
 {
     struct store_vm *of;
 
     while ((of = TAILQ_FIRST(&store->dirty))) {
-        store_unlist(of);
-        of->due = true;
-        TAILQ_INSERT_TAIL(&store->due, of, in_list);
+        store_make_due(of);
         of->ripe = of->seen;
         if (of->vm)
             of->seen = of->vm->log.next_number;

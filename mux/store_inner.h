@@ -67,6 +67,9 @@ struct store {
 /* Something of it may have to be written. */
 void store_touch_vm(struct store_vm *of);
 
+/* Its turn comes, or is not over. */
+void store_make_due(struct store_vm *of);
+
 /* The turn of all that are dirty comes. */
 #define STORE_BEAT_MS 5
 void store_beat(struct store *store);

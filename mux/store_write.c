@@ -655,6 +655,8 @@ item_done(struct item *item)
     of->store->ops.moved(of->store->arg, of->vm);
     if (of->full)
         store_later(of);
+    else if (of->vm->log.recorded < of->ripe)
+        store_make_due(of); /* it was more than a VM's share of a batch */
     else
         store_touch_vm(of);
     of->waited = false;

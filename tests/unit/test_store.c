@@ -406,6 +406,22 @@ test_a_slow_write_is_followed_by_all_that_came_meanwhile(void **state)
     assert_int_equal(driver(3)->accepted, 10);
 }
 
+/* What goes beyond a VM's part of one batch is as old as the rest: it waited for a beat, each part again. */
+static void
+test_more_than_a_share_goes_on_at_once(void **state)
+{
+    (void)state;
+    model->conf.limits.vm_log = 4096 * KIB;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    make(driver(0), 10, LARGE);
+    begin_writing();
+    while (disk_do_one())
+        continue;
+    loop_flush(&the_loop);
+    assert_int_equal(driver(0)->accepted, 10);
+}
+
 /* It stayed until the next chunk came, for which there was no share. */
 static void
 test_settled_leaves_at_once(void **state)
@@ -560,6 +576,7 @@ main(void)
         STORY(test_torn_write_makes_no_gap),
         STORY(test_settled_in_time_is_not_written),
         STORY(test_unsettled_does_not_wait),
+        STORY(test_more_than_a_share_goes_on_at_once),
         STORY(test_a_slow_write_is_followed_by_all_that_came_meanwhile),
         STORY(test_settled_leaves_at_once),
         STORY(test_read_again_with_more),
