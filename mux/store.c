@@ -243,6 +243,8 @@ void
 store_thaw(struct store *store)
 {
     store->frozen = false;
+    if (!TAILQ_EMPTY(&store->lazy)) /* the tick may have come meanwhile */
+        loop_timer_start(store->tick, TICK_MS);
     if (flock(store->dir, LOCK_EX | LOCK_NB) != 0)
         log_error(NULL, "storage: %s: another gimuxd uses it", store->conf->storage.dir);
 }

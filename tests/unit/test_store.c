@@ -422,6 +422,25 @@ test_more_than_a_share_goes_on_at_once(void **state)
     assert_int_equal(driver(0)->accepted, 10);
 }
 
+/* An upgrade came to nothing: the tick had come meanwhile, and for what waited for it none came any more. */
+static void
+test_what_failed_is_tried_again_after_a_thaw(void **state)
+{
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    make(driver(0), 10, SMALL);
+    begin_writing();
+    io.write_error = EIO;
+    assert_true(disk_do_one());
+    route_hold(&model->route);
+    tick();
+    io.write_error = 0;
+    route_stay(&model->route);
+    rest();
+    assert_int_equal(driver(0)->accepted, 10);
+}
+
 /* It stayed until the next chunk came, for which there was no share. */
 static void
 test_settled_leaves_at_once(void **state)
@@ -583,6 +602,7 @@ main(void)
         STORY(test_no_position_is_ahead_of_the_files),
         STORY(test_failed_write_leaves_no_place),
         STORY(test_a_batch_keeps_to_the_total),
+        STORY(test_what_failed_is_tried_again_after_a_thaw),
         STORY(test_driver_sends_again_what_was_not_written),
     };
 
