@@ -53,6 +53,7 @@ struct model {
     struct event events[STREAMS][SEQUENCES];
     struct svm svms[SVMS];
     uint64_t random;
+    struct head burst;
 };
 
 static uint32_t
@@ -289,9 +290,13 @@ model_append_any(struct model *m)
     struct head head = { .len = sizeof(head) + pick(m, pick(m, 4) ? 300 : pick(m, 30) ? 6000 : BIG) };
     uint32_t count = 1;
 
-    head.stream = (uint8_t)pick(m, m->world.count);
-    head.cls = (uint8_t)pick(m, CLASS_COUNT);
-    head.letter = (char)('w' + pick(m, 4));
+    if (pick(m, 8) == 0)
+        m->burst = (struct head){ .stream = (uint8_t)pick(m, m->world.count),
+                                  .cls = (uint8_t)pick(m, CLASS_COUNT),
+                                  .letter = (char)('w' + pick(m, 4)) };
+    head.stream = m->burst.stream;
+    head.cls = pick(m, 12) ? m->burst.cls : (uint8_t)pick(m, CLASS_COUNT);
+    head.letter = pick(m, 12) ? m->burst.letter : (char)('w' + pick(m, 4));
     if (pick(m, 20) == 0) {
         head.cls = VMLOG_GAP;
         count += pick(m, 20);
