@@ -24,8 +24,8 @@ struct store_vm {
     struct vmlog_segment *current; /* where the next record goes, or NULL */
     uint64_t next_number;
     uint64_t bytes;
-    uint64_t seen;      /* the log's next number at the last beat, */
-    uint64_t ripe;      /* and at the one before: what is younger has time */
+    uint64_t seen;      /* the log's next number when it was made due the last time, */
+    uint64_t ripe;      /* and the time before: what is younger has time; both: when a slow write ended */
     bool dirty;         /* in store->dirty: it waits for the next beat */
     bool due;           /* in store->due: its turn has come */
     bool lazy;          /* in store->lazy: nothing but positions, which have time; or to be tried again */
