@@ -41,15 +41,15 @@ static uint32_t
 count_within(const struct vmlog_position *at, uint32_t count, size_t bytes)
 {
     const struct vmlog_entry *first = vmlog_chunk_entry(at->chunk, at->index);
-    size_t end = start_at(at) + bytes;
+    uint32_t start = start_at(at);
     uint32_t within = 0;
 
-    if ((first - (count - 1))->end <= end)
+    if ((first - (count - 1))->end - start <= bytes)
         return count;
     for (count--; within < count;) {
         uint32_t half = (count - within + 1) / 2;
 
-        if ((first - (within + half - 1))->end <= end)
+        if ((first - (within + half - 1))->end - start <= bytes)
             within += half;
         else
             count = within + half - 1;
