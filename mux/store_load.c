@@ -169,6 +169,10 @@ bring_in(struct load *load, struct vmlog_chunk *stub)
     struct filler filler = { .stub = stub, .reason = GIMUX__V1__GAP_REASON__GAP_REASON_STORAGE };
 
     fill(&filler, load);
+    if (filler.entries > stub->count) { /* there are records that are not those which the stub is of */
+        load->got = 0;
+        fill(&filler, load);
+    }
     /* Undamaged, what is missing was given up by those who had not got it, and its file is gone. */
     if (!filler.damaged && !vm->damaged)
         filler.reason = GIMUX__V1__GAP_REASON__GAP_REASON_RESTART;
