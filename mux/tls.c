@@ -17,8 +17,8 @@
 #define TLS_NAME_MAX    256
 #define SOLUTION_PREFIX "gimux:solution:"
 
-/* Those of OpenSSL, the cheapest first: most servers take the first that they know. */
-#define CIPHERS "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define CIPHERS_MAX     512
+#define CHEAPEST_CIPHER "TLS_AES_128_GCM_SHA256"
 
 struct tls_context {
     SSL_CTX *ssl;
@@ -136,6 +136,31 @@ verify(int ok, X509_STORE_CTX *store)
     return 0;
 }
 
+/* Offers the cheapest cipher first, since most servers take the first that they know; and only what the
+ * system's configuration of OpenSSL allows. */
+static void
+prefer_cheapest(SSL_CTX *ssl)
+{
+    const STACK_OF(SSL_CIPHER) *ciphers = SSL_CTX_get_ciphers(ssl);
+    char all[CIPHERS_MAX] = CHEAPEST_CIPHER;
+    bool allowed = false;
+
+    for (int i = 0; i < sk_SSL_CIPHER_num(ciphers); i++) {
+        const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(ciphers, i);
+        const char *name = SSL_CIPHER_get_name(cipher);
+        size_t len = strlen(all);
+
+        if (strcmp(SSL_CIPHER_get_version(cipher), "TLSv1.3") != 0)
+            continue;
+        if (strcmp(name, CHEAPEST_CIPHER) == 0)
+            allowed = true;
+        else
+            snprintf(all + len, sizeof(all) - len, ":%s", name);
+    }
+    if (allowed)
+        SSL_CTX_set_ciphersuites(ssl, all);
+}
+
 /* ---- contexts ---- */
 
 struct tls_context *
@@ -150,7 +175,7 @@ tls_context_new(const struct tls_files *files, char why[TLS_WHY_MAX])
         return NULL;
     }
     SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION);
-    SSL_CTX_set_ciphersuites(ssl, CIPHERS);
+    prefer_cheapest(ssl);
     SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
     /* One record at a time: a peer that sends nothing but key updates would else keep us in one call. */

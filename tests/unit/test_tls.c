@@ -31,6 +31,8 @@ load(const struct certificates *certificates, const char *crl)
     return context;
 }
 
+#define ALL_CIPHERS "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+
 static const char *server_ciphers; /* that the server has; NULL: all */
 
 /* Shakes hands with a server that shows a certificate of those names. */
@@ -296,6 +298,39 @@ test_ciphers(void **state)
     server_ciphers = NULL;
 }
 
+/* As /etc/ssl/openssl.cnf would have it. */
+static void
+set_system_ciphers(const char *ciphers)
+{
+    char path[] = "/tmp/gimux-test-XXXXXX";
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    dprintf(fd,
+            "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = all\n"
+            "[all]\nCiphersuites = %s\n",
+            ciphers);
+    close(fd);
+    assert_int_equal(CONF_modules_load_file(path, NULL, 0), 1);
+    unlink(path);
+}
+
+/* What the system's configuration does not allow is not offered, nor is its order lost otherwise. */
+static void
+test_ciphers_of_the_system(void **state)
+{
+    struct ends ends;
+
+    (void)state;
+    set_system_ciphers("TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384");
+    server_ciphers = ALL_CIPHERS;
+    assert_int_equal(meet(&ends, NAMED "URI:gimux:solution:av", "av", false, false, 0), TLS_DONE);
+    assert_string_equal(SSL_get_cipher_name(ends.ssl), "TLS_CHACHA20_POLY1305_SHA256");
+    part(&ends);
+    set_system_ciphers(ALL_CIPHERS);
+    server_ciphers = NULL;
+}
+
 int
 main(void)
 {
@@ -308,6 +343,7 @@ main(void)
         cmocka_unit_test(test_a_link_that_stands),
         cmocka_unit_test(test_dates),
         cmocka_unit_test(test_ciphers),
+        cmocka_unit_test(test_ciphers_of_the_system),
         cmocka_unit_test(test_bad_files),
     };
 
