@@ -128,7 +128,7 @@ feed_sinks(struct route *route)
     if (!route->may_load)
         return;
     route->may_load = false;
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+    for (unsigned slot = 0; slot < route->table.slots; slot++) {
         struct sink *sink = route->sinks[slot];
 
         if (!sink || !sink->starving || !sink->up ||
@@ -146,7 +146,7 @@ offer(struct route *route, struct vm *vm)
     uint64_t began = loop_turn_began(route->loop);
 
     vm->grown = false;
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+    for (unsigned slot = 0; slot < route->table.slots; slot++) {
         struct sink *sink = route->sinks[slot];
 
         if (!sink)
@@ -170,7 +170,7 @@ end_of_turn(void *arg)
     TAILQ_FOREACH (vm, &route->dirty, in_dirty)
         if (vm->grown)
             offer(route, vm);
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+    for (unsigned slot = 0; slot < route->table.slots; slot++) {
         struct sink *sink = route->sinks[slot];
 
         if (!sink || !sink->awake)
@@ -293,7 +293,7 @@ on_stored(void *arg, struct vm *vm)
     struct route *route = arg;
 
     route->may_load = true;
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
+    for (unsigned slot = 0; slot < route->table.slots; slot++) {
         if (!route->sinks[slot] || !route->sinks[slot]->up)
             continue;
         sink_activate(route->sinks[slot], vm);

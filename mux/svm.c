@@ -189,18 +189,33 @@ on_hello(struct svm *svm, Gimux__V1__Frame *frame)
     log_info(&about, "up: %s knows %zu streams", svm->name, hello->n_positions);
 }
 
+static bool
+acknowledge(struct svm *svm, uint32_t stream, uint64_t sequence)
+{
+    if (route_ack(svm->list->route, &svm->sink, stream, sequence))
+        return true;
+    protocol_error(svm, "Ack: stream %u up to %llu, which was not sent", stream,
+                   (unsigned long long)sequence);
+    return false;
+}
+
 static void
 on_ack(struct svm *svm, const Gimux__V1__Ack *ack)
 {
-    for (size_t i = 0; i < ack->n_streams; i++) {
-        const Gimux__V1__StreamAck *of = ack->streams[i];
-
-        if (!route_ack(svm->list->route, &svm->sink, of->stream, of->sequence)) {
-            protocol_error(svm, "Ack: stream %u up to %llu, which was not sent", of->stream,
-                           (unsigned long long)of->sequence);
+    for (size_t i = 0; i < ack->n_streams; i++)
+        if (!acknowledge(svm, ack->streams[i]->stream, ack->streams[i]->sequence))
             return;
-        }
-    }
+}
+
+/* The same without memory, as nearly all come. */
+static void
+on_acks(struct svm *svm, struct frame_acks *acks)
+{
+    uint32_t stream;
+    uint64_t sequence;
+
+    while (frame_acks_next(acks, &stream, &sequence) && acknowledge(svm, stream, sequence))
+        ;
 }
 
 static void
@@ -249,6 +264,25 @@ on_frame(struct svm *svm, Gimux__V1__Frame *frame)
     }
 }
 
+static void
+take_frame(struct svm *svm, const uint8_t *body, size_t len)
+{
+    struct frame_acks acks;
+    Gimux__V1__Frame *frame;
+
+    if (svm->state == SVM_UP && frame_acks_begin(&acks, body, len)) {
+        on_acks(svm, &acks);
+        return;
+    }
+    frame = frame_unpack(body, len);
+    if (!frame) {
+        protocol_error(svm, "a frame of %zu bytes that is no gimux.v1.Frame, or too large in memory", len);
+        return;
+    }
+    on_frame(svm, frame);
+    gimux__v1__frame__free_unpacked(frame, NULL);
+}
+
 static size_t
 on_data(void *arg, const uint8_t *buf, size_t len)
 {
@@ -259,7 +293,6 @@ on_data(void *arg, const uint8_t *buf, size_t len)
     while (svm->state == SVM_GREETING || svm->state == SVM_UP) {
         const uint8_t *body;
         size_t body_len;
-        Gimux__V1__Frame *frame;
         uint64_t errors = stats.svm_errors_total;
 
         switch (delimited_next(buf + used, len - used, DELIMITED_FRAME_MAX, &body, &body_len)) {
@@ -272,14 +305,7 @@ on_data(void *arg, const uint8_t *buf, size_t len)
             break;
         }
         used = (size_t)(body - buf) + body_len;
-        frame = frame_unpack(body, body_len);
-        if (!frame) {
-            protocol_error(svm, "a frame of %zu bytes that is no gimux.v1.Frame, or too large in memory",
-                           body_len);
-            return used;
-        }
-        on_frame(svm, frame);
-        gimux__v1__frame__free_unpacked(frame, NULL);
+        take_frame(svm, body, body_len);
         if (stats.svm_errors_total != errors)
             break;
     }
