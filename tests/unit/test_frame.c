@@ -9,22 +9,10 @@
 #include <cmocka.h>
 
 #include "mux/frame.h"
+#include "tests/unit/random.h"
 
 #define ROUNDS      20000
 #define STREAMS_MAX 8
-
-static uint64_t random_state = 1;
-
-static uint64_t
-number(void)
-{
-    random_state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
-    uint64_t z = random_state;
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
 
 /* The bytes alone in memory of their own, so that the address sanitizer sees one too many. */
 static uint8_t *

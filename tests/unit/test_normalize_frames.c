@@ -3,24 +3,12 @@
 #include <string.h>
 
 #include "tests/unit/normalize_world.h"
+#include "tests/unit/random.h"
 
 #define RECORDS   20000
 #define TEXT_MOST 300
 
 /* ---- random records ---- */
-
-static uint64_t random_state;
-
-static uint64_t
-number(void)
-{
-    random_state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
-    uint64_t z = random_state;
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
 
 /* Of any width, 0 among them. */
 static uint64_t
