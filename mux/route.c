@@ -1,6 +1,6 @@
 /* The route: who gets what, and who may read on.
  *
- * Down: a guest session hands over a decoded record; the route has it normalized and encoded into the
+ * Down: a guest session hands over a decoded record; the route has it made a frame and puts that into the
  * VM's log (route_publish), and marks the VM. At the end of the loop's turn sinks hear of every VM that has
  * grown (offer); then each is woken once and sends what all the turn's guests brought. Up: an SVM's
  * acknowledgement moves its cursor (route_ack); what thereby every sink has settled is stream->log.accepted,

@@ -33,7 +33,7 @@ struct route {
     bool may_load;                   /* something was read, or given back, since sinks could not load more */
     bool recovering;                 /* not all sinks have joined the logs that were taken up */
     struct sink *sinks[VMLOG_SINKS]; /* by slot; NULL: free */
-    struct normalizer *normalizer;   /* the one that is being made */
+    struct normalizer *normalizer;   /* what every event is written in */
     uint8_t own_boot[GR_UUID_SIZE];  /* this gimuxd's life, as boot id of its own streams */
     uint64_t interest;               /* GR_KIND bits */
     LIST_HEAD(paused_list, vm) paused;

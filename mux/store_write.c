@@ -520,7 +520,7 @@ is_due(struct store *store, struct store_vm *of)
 {
     const struct vmlog *log = &of->vm->log;
 
-    if (of->broken && !of->vm->log.first)
+    if (of->broken && !log->first)
         mend(of);
     if (of->broken)
         return false;
@@ -533,7 +533,7 @@ is_due(struct store *store, struct store_vm *of)
         store_touch_vm(of);
         return false;
     }
-    if (LIST_EMPTY(&of->segments) && !of->vm->log.backed)
+    if (LIST_EMPTY(&of->segments) && !log->backed)
         return false; /* it never had files, and needs none */
     if (!of->all_positions && !positions_moved(of))
         return false;

@@ -1,4 +1,4 @@
-/* One normalizer for all runs of a fuzzer (--wrap): 1.1 MiB that every run would zero. */
+/* One normalizer for all runs of a fuzzer (--wrap): 1.3 MiB that every run would zero. */
 #ifndef GIMUX_FUZZ_ONE_NORMALIZER_H
 #define GIMUX_FUZZ_ONE_NORMALIZER_H
 
