@@ -49,9 +49,9 @@ $(BUILD)/gen/proto/%.pb-c.c $(BUILD)/gen/proto/%.pb-c.h &: proto/%.proto
 # ---- objects ----
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 PROTO_SRC  := $(wildcard proto/*.c)
-MUX_SRC    := $(wildcard mux/*.c)
+MUX_SRC    := $(wildcard mux/*/*.c)
 CLIENT_SRC := $(wildcard client/*.c)
-SIM_SRC    := $(wildcard thinagent-sim/*.c)
+SIM_SRC    := $(wildcard thinagent-sim/*.c thinagent-sim/*/*.c)
 
 $(BUILD)/obj/%.o: %.c $(PB).h $(HANDOVER_PB).h $(BUILD)/config.mk
 	@mkdir -p $(@D)
@@ -62,18 +62,18 @@ $(PB).o $(HANDOVER_PB).o: %.o: %.c
 
 # Archives: the wire, the daemon without its main, the driver simulator without its main; what chaos judges by.
 $(BUILD)/libproto.a: $(call objects,$(PROTO_SRC)) $(PB).o
-$(BUILD)/libmux.a: $(call objects,$(filter-out mux/main.c,$(MUX_SRC))) $(HANDOVER_PB).o
+$(BUILD)/libmux.a: $(call objects,$(filter-out mux/process/main.c,$(MUX_SRC))) $(HANDOVER_PB).o
 $(BUILD)/libsim.a: $(call objects,$(filter-out thinagent-sim/main.c,$(SIM_SRC)))
 $(BUILD)/libledger.a: $(call objects,tests/chaos/ledger.c tests/chaos/tally.c)
 $(BUILD)/libproto.a $(BUILD)/libmux.a $(BUILD)/libsim.a $(BUILD)/libledger.a:
 	@rm -f $@
-	$(call say,AR,$@)ar rcs $@ $^
+	$(call say,AR,$@)ar qcs $@ $^
 
 MUX_LIBS    = $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS) $(LIBCONFUSE_LIBS) $(JANSSON_LIBS) $(LIBSECCOMP_LIBS)
 CLIENT_LIBS = $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS)
 SIM_LIBS    = $(LIBPCAP_LIBS) $(JANSSON_LIBS) $(ZLIB_LIBS) $(LIBEVENT_LIBS)
 
-$(BUILD)/gimuxd: $(BUILD)/obj/mux/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
+$(BUILD)/gimuxd: $(BUILD)/obj/mux/process/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(MUX_LIBS)
 $(BUILD)/thinagent-sim: $(BUILD)/obj/thinagent-sim/main.o $(BUILD)/libsim.a $(BUILD)/libproto.a
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(SIM_LIBS)
@@ -82,7 +82,7 @@ $(BUILD)/thinagent-sim: $(BUILD)/obj/thinagent-sim/main.o $(BUILD)/libsim.a $(BU
 CLIENT_OBJ := $(call objects,$(CLIENT_SRC) proto/delimited.c proto/address.c) $(PB).o
 $(BUILD)/libgimux_client.a: $(CLIENT_OBJ)
 	@rm -f $@
-	$(call say,AR,$@)ar rcs $@ $^
+	$(call say,AR,$@)ar qcs $@ $^
 $(BUILD)/libgimux_client.so.1: $(CLIENT_OBJ) client/libgimux_client.map
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -Wl,-soname,$(@F) -Wl,--version-script=client/libgimux_client.map -o $@ \
 		$(filter %.o,$^) $(CLIENT_LIBS)
@@ -102,7 +102,7 @@ all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the client library and the to
 STATIC_LIBS = $$(pkg-config --static --libs $(1))
 STATIC_SIM  = -lpcap -ldbus-1 -Wl,--defsym=sd_listen_fds=0,--defsym=sd_is_socket=0
 STATIC_LD   = $(CC) $(LDFLAGS) -static -o $@ $^
-$(BUILD)/gimuxd-static: $(BUILD)/obj/mux/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
+$(BUILD)/gimuxd-static: $(BUILD)/obj/mux/process/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
 	$(call say,LINK,$@)$(STATIC_LD) $(call STATIC_LIBS,libevent openssl libprotobuf-c libconfuse jansson libseccomp) 2> $@.log || \
 		{ cat $@.log >&2; false; }
 $(BUILD)/thinagent-sim-static: $(BUILD)/obj/thinagent-sim/main.o $(BUILD)/libsim.a $(BUILD)/libproto.a
@@ -115,9 +115,9 @@ $(BUILD)/svm-tail-static: $(SVM_TAIL_OBJ) $(BUILD)/libgimux_client.a $(BUILD)/li
 static: $(addprefix $(BUILD)/,gimuxd-static thinagent-sim-static svm-tail-static) ## the same programs, linked statically
 
 # ---- tests ----
-UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*/test_*.c))
 TEST_LIBS := $(addprefix $(BUILD)/,libledger.a libmux.a libsim.a libgimux_client.a libproto.a)
-$(BUILD)/tests/test_route_streams: LDFLAGS += -Wl,--wrap=realloc
+$(BUILD)/tests/route/test_route_streams: LDFLAGS += -Wl,--wrap=realloc
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(MUX_LIBS) $(SIM_LIBS)
@@ -140,22 +140,23 @@ vmtest: static | vm-deps ## a real guest kernel under QEMU: vsock inside it, vir
 	GIMUX_BUILD=$(BUILD) tests/vm/run
 
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,text.c ntpath.c normalize.c frame_put.c segment.c) $(wildcard thinagent-sim/trace*.c) thinagent-sim/memory.c
+FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,event/text.c event/ntpath.c event/normalize.c event/field.c store/segment.c) \
+	thinagent-sim/trace/trace.c thinagent-sim/trace/write.c thinagent-sim/memory.c
 FUZZ_FLAGS := -g -O1 $(CSTD) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_SRC) $(PB).c -lprotobuf-c -lpcap
 # The whole daemon but its main; the clock, the timers and the log are the fuzzer's own (tests/fuzz/session_world.h).
-SESSION_SRC  := $(PROTO_SRC) $(filter-out mux/main.c,$(MUX_SRC))
+SESSION_SRC  := $(PROTO_SRC) $(filter-out mux/process/main.c,$(MUX_SRC))
 SESSION_WRAP := loop_now loop_timer_new loop_timer_start loop_timer_stop loop_timer_free log_line normalizer_new normalizer_free
 $(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tests/fuzz/session_*.h) tests/fuzz/one_normalizer.h $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c $(MUX_LIBS)
-# VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store_world.h).
-RECOVER_SRC := $(PROTO_SRC) $(wildcard mux/vm*.c mux/store*.c mux/route*.c mux/sink*.c) \
-	$(addprefix mux/,recover.c segment.c normalize.c frame.c frame_put.c ntpath.c text.c stats.c histogram.c)
+# VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store/store_world.h).
+RECOVER_SRC := $(PROTO_SRC) $(wildcard mux/vmlog/*.c mux/event/*.c) $(filter-out mux/store/disk.c,$(wildcard mux/store/*.c)) \
+	$(filter-out mux/route/flood.c,$(wildcard mux/route/*.c)) $(addprefix mux/base/,stats.c histogram.c)
 RECOVER_WRAP := normalizer_new normalizer_free
-$(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/fuzz/one_normalizer.h tests/unit/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps
+$(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/fuzz/one_normalizer.h tests/unit/store/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(RECOVER_WRAP:%=-Wl,--wrap=%) -o $@ $< $(RECOVER_SRC) $(PB).c \
 		-lprotobuf-c -lcmocka
@@ -172,7 +173,7 @@ CHAOS_SRC := $(filter-out tests/chaos/powercut.c,$(wildcard tests/chaos/*.c))
 CHAOS_OPTIONS = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(SCENARIO),--scenario $(SCENARIO))
 CHAOS_JSON ?= $(BUILD)/chaos.json
-$(BUILD)/chaos/chaos: $(call objects,$(CHAOS_SRC) mux/segment.c) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
+$(BUILD)/chaos/chaos: $(call objects,$(CHAOS_SRC) mux/store/segment.c) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
 $(BUILD)/chaos/powercut.so: tests/chaos/powercut.c tests/chaos/journal.h
@@ -228,8 +229,8 @@ bench-plot: | plot-deps ## what make bench has measured, as build/bench/*.svg
 	@tests/bench/plot.py $(BENCH_JSON) $(BUILD)/bench
 
 # ---- lint ----
-C_FILES := $(filter-out %.pb-c.c,$(wildcard */*.c client/examples/*.c tests/*/*.c))
-H_FILES := $(wildcard */*.h tests/*/*.h)
+C_FILES := $(filter-out $(BUILD)/% %.pb-c.c,$(wildcard */*.c */*/*.c tests/unit/*/*.c))
+H_FILES := $(filter-out $(BUILD)/%,$(wildcard */*.h */*/*.h tests/unit/*/*.h))
 .PHONY: lint
 lint: $(PB).h $(HANDOVER_PB).h | lint-deps ## clang-format, which file may include what, cppcheck, clang-tidy
 	@tests/lint/run $(BUILD) $(C_FILES) -- $(H_FILES)

@@ -15,7 +15,7 @@
 #include "proto/event_class.h"
 #include "proto/guest_record.h"
 #include "thinagent-sim/source.h"
-#include "thinagent-sim/trace.h"
+#include "thinagent-sim/trace/trace.h"
 
 enum agent_state {
     AGENT_DOWN,   /* no connection */

@@ -2,13 +2,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "thinagent-sim/import.h"
-#include "thinagent-sim/info.h"
-#include "thinagent-sim/live.h"
-#include "thinagent-sim/load.h"
+#include "thinagent-sim/live/live.h"
+#include "thinagent-sim/made/load.h"
+#include "thinagent-sim/made/vmx.h"
 #include "thinagent-sim/options.h"
-#include "thinagent-sim/replay.h"
-#include "thinagent-sim/vmx.h"
+#include "thinagent-sim/trace/import.h"
+#include "thinagent-sim/trace/info.h"
+#include "thinagent-sim/trace/replay.h"
 
 static const struct command_info commands[] = {
     { "import", COMMAND_IMPORT, "FILE", "Makes a trace of a Windows event log",

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "tests/bench/mix.h"
-#include "thinagent-sim/trace.h"
+#include "thinagent-sim/trace/trace.h"
 
 struct found {
     struct mix_row row;

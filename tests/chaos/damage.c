@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "mux/segment.h"
+#include "mux/store/segment.h"
 #include "tests/chaos/chance.h"
 
 /* One record of an undamaged segment, and what has become of it. */

@@ -20,7 +20,7 @@ from harness import wait_for
 from proxy import Proxy
 from test_contract import SMALL, assert_all_delivered, assert_polite, load, metric_sum, wait_drained
 
-QUANTUM = 16384  # bytes of a VM's turn on a link, mux/sink.c
+QUANTUM = 16384  # bytes of a VM's turn on a link, mux/route/sink.c
 HOUR = "60m"
 
 

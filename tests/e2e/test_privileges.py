@@ -228,7 +228,7 @@ PROBE = r"""
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <pthread.h>
-#include "mux/sandbox.h"
+#include "mux/process/sandbox.h"
 
 static int go[2];
 

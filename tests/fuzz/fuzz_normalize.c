@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mux/normalize.h"
+#include "mux/event/normalize.h"
 #include "proto/delimited.h"
 #include "proto/gimux.pb-c.h"
 

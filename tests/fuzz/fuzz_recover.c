@@ -6,8 +6,8 @@
  * RECOVER_LOG=1 in the environment shows what gimuxd logs. */
 #include "tests/fuzz/recover_files.h"
 
-#include "mux/log.h"
-#include "mux/route.h"
+#include "mux/base/log.h"
+#include "mux/route/route.h"
 #include "tests/fuzz/one_normalizer.h"
 
 #define SVMS   2u

@@ -11,7 +11,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "mux/segment.h"
+#include "mux/store/segment.h"
 
 #define ROOM        ((size_t)48 * 1024)
 #define RECORDS_MAX 128

@@ -1,5 +1,5 @@
 /* Fuzzes the trace reader: any file gives a trace or a reason, and every record kept can be decoded. */
-#include "thinagent-sim/trace.h"
+#include "thinagent-sim/trace/trace.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
 #ifndef GIMUX_FUZZ_ONE_NORMALIZER_H
 #define GIMUX_FUZZ_ONE_NORMALIZER_H
 
-#include "mux/normalize.h"
+#include "mux/event/normalize.h"
 
 struct normalizer *__real_normalizer_new(void);
 struct normalizer *__wrap_normalizer_new(void);

@@ -2,12 +2,12 @@
 #ifndef GIMUX_TESTS_RECOVER_FILES_H
 #define GIMUX_TESTS_RECOVER_FILES_H
 
-#include "tests/unit/store_world.h"
+#include "tests/unit/store/store_world.h"
 
 #include <assert.h>
 
-#include "mux/segment.h"
-#include "mux/vm.h"
+#include "mux/store/segment.h"
+#include "mux/vmlog/vm.h"
 #include "proto/delimited.h"
 #include "proto/gimux.pb-c.h"
 

@@ -15,9 +15,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "mux/guest.h"
-#include "mux/log.h"
-#include "mux/route.h"
+#include "mux/base/log.h"
+#include "mux/guest/guest.h"
+#include "mux/route/route.h"
 #include "proto/delimited.h"
 #include "tests/fuzz/one_normalizer.h"
 

@@ -2,8 +2,8 @@
  * is written to a socket: this is what the bookkeeping costs. */
 #include <stdlib.h>
 
-#include "mux/normalize.h"
-#include "mux/vmlog.h"
+#include "mux/event/normalize.h"
+#include "mux/vmlog/vmlog.h"
 #include "proto/delimited.h"
 #include "tests/microbench/step.h"
 #include "thinagent-sim/memory.h"

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "thinagent-sim/trace.h"
+#include "thinagent-sim/trace/trace.h"
 
 /* Where one stream of a trace is, while it is read. */
 struct source {

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "mux/ntpath.h"
+#include "mux/event/ntpath.h"
 #include "proto/guest_record.h"
 
 #define MIX_STREAMS_MAX 16

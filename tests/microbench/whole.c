@@ -7,8 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "mux/guest_inner.h"
-#include "mux/log.h"
+#include "mux/base/log.h"
+#include "mux/guest/inner.h"
 #include "tests/microbench/step.h"
 
 #define PIECES     64

@@ -1,0 +1,481 @@
+/* The doors: where guests come in.
+ *
+ * A door is a listening socket and what is known of whoever comes by it: a per-VM socket proves which VM it
+ * is, a vsock peer is known by its CID, the shared socket proves nothing. Wanted doors are derived from the
+ * configuration as a list of (address, kind, VM); a reload compares that with what is open. */
+#include "mux/guest/door.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/vm_sockets.h>
+
+#include "mux/base/log.h"
+
+#define BACKLOG          256
+#define VM_MODE          0660 /* of a VM's socket that is open to a group */
+#define ACCEPT_AT_ONCE   64   /* connections taken in one turn */
+#define NO_ACCEPT_MS     500  /* how long a door rests when descriptors have run out */
+#define CONNECT_LINE_MAX 64   /* bytes of a VMM's answer to CONNECT */
+#define STEP_MS          10   /* between attempts to listen */
+
+enum door_kind { DOOR_VSOCK, DOOR_VM, DOOR_SHARED, DOOR_VMX };
+
+struct door {
+    struct door_list *list;
+    enum door_kind kind;
+    struct address address;
+    uint8_t vm_uuid[GR_UUID_SIZE]; /* DOOR_VM */
+    int fd;
+    struct loop_watch *watch;
+    struct loop_timer *rest;
+    bool wanted; /* while the configuration is compared */
+    bool former; /* another gimuxd's, which may go on with it */
+    LIST_ENTRY(door) in_list;
+};
+
+/* A listening socket of another gimuxd. */
+struct spare {
+    struct address address;
+    int fd;
+    LIST_ENTRY(spare) in_list;
+};
+
+/* ---- accepting ---- */
+
+static void
+describe(const struct door *door, const struct sockaddr_storage *peer, struct guest_door *out)
+{
+    const struct sockaddr_vm *vm = (const struct sockaddr_vm *)peer;
+    struct address address = door->address;
+    const struct conf_vm *known;
+
+    memset(out, 0, sizeof(*out));
+    out->vmx = door->kind == DOOR_VMX;
+    if (door->kind == DOOR_VM) {
+        out->proved = true;
+        memcpy(out->vm_uuid, door->vm_uuid, GR_UUID_SIZE);
+    } else if (door->kind == DOOR_VSOCK && peer->ss_family == AF_VSOCK) {
+        out->cid = address.cid = vm->svm_cid;
+        address.port = vm->svm_port;
+        known = conf_vm_by_cid(door->list->conf, vm->svm_cid);
+        out->proved = known != NULL;
+        out->unknown = !known && door->list->conf->doors.unknown_cid == CONF_UNKNOWN_REJECT;
+        if (known)
+            memcpy(out->vm_uuid, known->uuid, GR_UUID_SIZE);
+    }
+    address_format(&address, out->name);
+}
+
+static void
+on_connection(void *arg, unsigned events)
+{
+    struct door *door = arg;
+
+    (void)events;
+    for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
+        struct sockaddr_storage peer = { 0 };
+        socklen_t len = sizeof(peer);
+        int fd = accept4(door->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct guest_door from;
+
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+                log_error(NULL, "cannot accept: %s; resting for %u ms", strerror(errno), NO_ACCEPT_MS);
+                loop_watch_set(door->watch, 0);
+                loop_timer_start(door->rest, NO_ACCEPT_MS);
+            }
+            return;
+        }
+        describe(door, &peer, &from);
+        guest_accept(door->list->guests, fd, &from);
+    }
+}
+
+static void
+on_rested(void *arg)
+{
+    struct door *door = arg;
+
+    if (!door->list->frozen)
+        loop_watch_set(door->watch, LOOP_READ);
+}
+
+/* ---- opening ---- */
+
+/* A socket file that nobody listens on is a leftover of a process that was killed. */
+static bool
+remove_leftover(const struct address *address, const struct sockaddr_storage *name, socklen_t len)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct stat info;
+    bool dead;
+
+    if (fd < 0)
+        return false;
+    dead = connect(fd, (const struct sockaddr *)name, len) != 0 && errno == ECONNREFUSED;
+    close(fd);
+    return dead && lstat(address->path, &info) == 0 && S_ISSOCK(info.st_mode) && unlink(address->path) == 0;
+}
+
+/* Binds and listens. Returns whether that worked, with errno set. */
+static bool
+try_listen(int fd, const struct address *address, const struct sockaddr_storage *name, socklen_t len)
+{
+    int result = bind(fd, (const struct sockaddr *)name, len);
+
+    if (result != 0 && errno == EADDRINUSE && address->kind == ADDRESS_UNIX) {
+        if (remove_leftover(address, name, len))
+            result = bind(fd, (const struct sockaddr *)name, len);
+        else
+            errno = EADDRINUSE;
+    }
+    return result == 0 && listen(fd, BACKLOG) == 0;
+}
+
+int
+listen_open(const struct address *address, mode_t mode, const struct sandbox_user *user, unsigned patience_ms)
+{
+    const struct timespec step = { .tv_nsec = STEP_MS * 1000000L };
+    struct sockaddr_storage name;
+    socklen_t len = address_to_sockaddr(address, &name);
+    int fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    mode_t mask = umask(0777 & ~mode);
+    bool good = fd >= 0 && try_listen(fd, address, &name, len);
+    int why;
+
+    for (unsigned waited = 0; !good && fd >= 0 && errno == EADDRINUSE && waited < patience_ms;
+         waited += STEP_MS) {
+        nanosleep(&step, NULL);
+        good = try_listen(fd, address, &name, len);
+    }
+    umask(mask);
+    if (good && (address->kind != ADDRESS_UNIX || sandbox_give(user, address->path, (gid_t)-1)))
+        return fd;
+    why = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = why;
+    return -1;
+}
+
+/* The number of a group, from its name or its number. Read from /etc/group itself: a static program has no
+ * NSS. */
+static bool
+find_group(const char *name, gid_t *gid)
+{
+    FILE *file = fopen("/etc/group", "re");
+    const struct group *group;
+    char *end;
+
+    *gid = (gid_t)strtoul(name, &end, 10);
+    /* cppcheck-suppress fgetgrentCalled ; there is one thread */
+    while (file && *end != '\0' && (group = fgetgrent(file))) {
+        if (strcmp(group->gr_name, name) == 0) {
+            *gid = group->gr_gid;
+            end = (char *)"";
+        }
+    }
+    if (file)
+        fclose(file);
+    return *end == '\0';
+}
+
+/* Lets the VMM, which need not be root, connect to its VM's socket. */
+static bool
+open_to_group(const char *path, const char *name)
+{
+    struct stat info;
+    gid_t gid;
+
+    if (name[0] == '\0')
+        return true;
+    if (!find_group(name, &gid)) {
+        log_error(NULL, "doors: vm_group = \"%s\": no such group", name);
+        return false;
+    }
+    if (lstat(path, &info) == 0 && (info.st_gid == gid || lchown(path, (uid_t)-1, gid) == 0) &&
+        ((info.st_mode & 0777) == VM_MODE || chmod(path, VM_MODE) == 0))
+        return true;
+    log_error(NULL, "cannot open unix:%s to group %s: %s%s", path, name, strerror(errno), sandbox_as());
+    return false;
+}
+
+static void
+close_socket(const struct address *address, int fd)
+{
+    close(fd);
+    if (address->kind == ADDRESS_UNIX && unlink(address->path) != 0 && errno != ENOENT)
+        log_info(NULL, "cannot remove unix:%s: %s%s", address->path, strerror(errno), sandbox_as());
+}
+
+static void
+close_door(struct door *door)
+{
+    if (door->fd >= 0)
+        close_socket(&door->address, door->fd);
+    loop_watch_free(door->watch);
+    loop_timer_free(door->rest);
+    LIST_REMOVE(door, in_list);
+    free(door);
+}
+
+static struct door *
+find_door(const struct door_list *list, const struct address *address, enum door_kind kind)
+{
+    struct door *door;
+
+    LIST_FOREACH (door, &list->doors, in_list)
+        if (door->kind == kind && address_equal(&door->address, address))
+            return door;
+    return NULL;
+}
+
+static void
+open_door(struct door *door)
+{
+    const struct door_list *list = door->list;
+    bool grouped = door->kind == DOOR_VM && list->conf->doors.vm_group[0] != '\0';
+
+    door->fd = door_list_take(door->list, &door->address);
+    door->former = door->fd >= 0;
+    if (!door->former)
+        door->fd = listen_open(&door->address, grouped ? VM_MODE : 0600, list->user, list->patience);
+}
+
+static bool
+want_door(struct door_list *list, const struct address *address, enum door_kind kind, const uint8_t *vm_uuid)
+{
+    struct door *door = find_door(list, address, kind);
+    char text[ADDRESS_TEXT_MAX];
+
+    if (!door) {
+        door = calloc(1, sizeof(*door));
+        if (!door)
+            return false;
+        door->list = list;
+        door->kind = kind;
+        door->address = *address;
+        LIST_INSERT_HEAD(&list->doors, door, in_list);
+        open_door(door);
+        if (door->fd >= 0)
+            door->watch = loop_watch_new(list->loop, door->fd, on_connection, door);
+        door->rest = loop_timer_new(list->loop, on_rested, door);
+        if (!door->watch || !door->rest) {
+            log_error(NULL, "cannot listen on %s: %s%s", address_format(address, text), strerror(errno),
+                      sandbox_as());
+            close_door(door);
+            return false;
+        }
+        if (!list->frozen)
+            loop_watch_set(door->watch, LOOP_READ);
+        log_info(NULL, "listening on %s", address_format(address, text));
+    }
+    door->wanted = true;
+    if (vm_uuid)
+        memcpy(door->vm_uuid, vm_uuid, GR_UUID_SIZE);
+    return kind != DOOR_VM || open_to_group(address->path, list->conf->doors.vm_group);
+}
+
+static bool
+want_path(struct door_list *list, const uint8_t *vm_uuid, const char *format, const char *base,
+          const char *rest)
+{
+    struct address address = { .kind = ADDRESS_UNIX };
+    int len = snprintf(address.path, sizeof(address.path), format, base, rest);
+
+    if (len >= (int)sizeof(address.path)) {
+        log_error(NULL, "cannot listen on unix:%s: longer than %zu bytes", base, sizeof(address.path) - 1);
+        return false;
+    }
+    return want_door(list, &address, DOOR_VM, vm_uuid);
+}
+
+static bool
+want_vm_doors(struct door_list *list, const struct conf *conf, const struct conf_vm *vm)
+{
+    char port[16];
+    bool good = true;
+
+    snprintf(port, sizeof(port), "%u", conf->doors.port);
+    if (conf->doors.vm_dir[0] && mkdir(conf->doors.vm_dir, 0755) == 0) {
+        sandbox_give(list->user, conf->doors.vm_dir, (gid_t)-1);
+        log_info(NULL, "made the directory %s", conf->doors.vm_dir);
+    }
+    if (conf->doors.vm_dir[0])
+        good = want_path(list, vm->uuid, "%s/%s.sock", conf->doors.vm_dir, vm->uuid_text);
+    if (vm->uds_path[0])
+        good = want_path(list, vm->uuid, "%s_%s", vm->uds_path, port) && good;
+    return good;
+}
+
+/* ---- all of them ---- */
+
+void
+door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests,
+               const struct sandbox_user *user)
+{
+    *list =
+        (struct door_list){ .loop = loop, .guests = guests, .user = user, .patience = LISTEN_PATIENCE_MS };
+    LIST_INIT(&list->doors);
+    dial_list_init(&list->dialled, loop, guests);
+    LIST_INIT(&list->spares);
+}
+
+static void
+close_unwanted(struct door_list *list)
+{
+    struct door *door = LIST_FIRST(&list->doors);
+
+    while (door) {
+        struct door *next = LIST_NEXT(door, in_list);
+
+        if (!door->wanted)
+            close_door(door);
+        door = next;
+    }
+}
+
+static void
+want_none(struct door_list *list)
+{
+    struct door *door;
+
+    LIST_FOREACH (door, &list->doors, in_list)
+        door->wanted = false;
+}
+
+bool
+door_list_set_conf(struct door_list *list, const struct conf *conf)
+{
+    const struct conf_doors *doors = &conf->doors;
+    bool good = true;
+
+    list->conf = conf;
+    want_none(list);
+    if (doors->vsock.kind != ADDRESS_NONE)
+        good = want_door(list, &doors->vsock, DOOR_VSOCK, NULL) && good;
+    if (doors->shared.kind != ADDRESS_NONE)
+        good = want_door(list, &doors->shared, DOOR_SHARED, NULL) && good;
+    if (doors->vmx.kind != ADDRESS_NONE)
+        good = want_door(list, &doors->vmx, DOOR_VMX, NULL) && good;
+    for (unsigned i = 0; i < conf->vm_count; i++)
+        good = want_vm_doors(list, conf, &conf->vms[i]) && good;
+    close_unwanted(list);
+    return dial_list_set_conf(&list->dialled, conf) && good;
+}
+
+void
+door_list_close(struct door_list *list)
+{
+    want_none(list);
+    close_unwanted(list);
+    dial_list_close(&list->dialled);
+}
+
+/* ---- handing over ---- */
+
+void
+door_list_freeze(struct door_list *list)
+{
+    struct door *door;
+
+    list->frozen = true;
+    LIST_FOREACH (door, &list->doors, in_list)
+        loop_watch_set(door->watch, 0);
+    dial_list_freeze(&list->dialled);
+}
+
+void
+door_list_thaw(struct door_list *list)
+{
+    struct door *door;
+
+    list->frozen = false;
+    LIST_FOREACH (door, &list->doors, in_list)
+        loop_watch_set(door->watch, LOOP_READ);
+    dial_list_thaw(&list->dialled);
+}
+
+void
+door_list_export(const struct door_list *list, Gimux__Handover__V1__Handover *message,
+                 struct handover_files *files)
+{
+    const struct door *door;
+
+    LIST_FOREACH (door, &list->doors, in_list)
+        handover_add_socket(message, files, &door->address, door->fd);
+}
+
+void
+door_list_import(struct door_list *list, const Gimux__Handover__V1__Handover *message,
+                 struct handover_files *files)
+{
+    list->frozen = list->dialled.frozen = true;
+    for (size_t i = 0; i < message->n_sockets; i++) {
+        struct spare *spare = handover_alloc(sizeof(*spare));
+
+        spare->fd = handover_take_out(files, message->sockets[i]->descriptor);
+        if (spare->fd >= 0 && !address_parse(message->sockets[i]->address, &spare->address)) {
+            LIST_INSERT_HEAD(&list->spares, spare, in_list);
+            continue;
+        }
+        if (spare->fd >= 0)
+            close(spare->fd);
+        free(spare);
+    }
+}
+
+int
+door_list_take(struct door_list *list, const struct address *address)
+{
+    struct spare *spare;
+    struct stat info;
+    int fd = -1;
+
+    LIST_FOREACH (spare, &list->spares, in_list)
+        if (address_equal(&spare->address, address))
+            break;
+    if (spare) {
+        fd = spare->fd;
+        LIST_REMOVE(spare, in_list);
+        free(spare);
+    }
+    if (fd >= 0 && address->kind == ADDRESS_UNIX && list->user->given && lstat(address->path, &info) == 0 &&
+        info.st_uid != list->user->uid) /* it belongs to whoever this gimuxd becomes */
+        sandbox_give(list->user, address->path, info.st_mode & S_IRWXG ? info.st_gid : (gid_t)-1);
+    return fd;
+}
+
+void
+door_list_taken(struct door_list *list)
+{
+    struct door *door;
+    struct spare *spare;
+
+    while ((spare = LIST_FIRST(&list->spares))) {
+        LIST_REMOVE(spare, in_list);
+        close_socket(&spare->address, spare->fd);
+        free(spare);
+    }
+    LIST_FOREACH (door, &list->doors, in_list)
+        door->former = false;
+    door_list_thaw(list);
+}
+
+void
+door_list_abandon(struct door_list *list)
+{
+    const struct door *door;
+
+    LIST_FOREACH (door, &list->doors, in_list)
+        if (!door->former && door->address.kind == ADDRESS_UNIX)
+            unlink(door->address.path);
+}

@@ -1,0 +1,73 @@
+/* The doors: where guests come in. */
+#ifndef GIMUX_GUEST_DOOR_H
+#define GIMUX_GUEST_DOOR_H
+
+#include <stdbool.h>
+
+#include "mux/base/conf.h"
+#include "mux/guest/dial.h"
+#include "mux/guest/guest.h"
+#include "mux/net/loop.h"
+#include "mux/process/sandbox.h"
+
+struct door;
+struct spare;
+
+struct door_list {
+    struct loop *loop;
+    struct guest_list *guests;
+    const struct conf *conf;
+    const struct sandbox_user *user; /* who owns UNIX sockets and directories that are made */
+    unsigned patience;               /* ms that listen_open may wait; the loop must not */
+    LIST_HEAD(open_doors, door) doors;
+    struct dial_list dialled;               /* doors, too, but gimuxd goes there */
+    LIST_HEAD(spare_sockets, spare) spares; /* taken over, and not yet needed */
+    bool frozen;                            /* nobody is let in or dialled */
+};
+
+void door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests,
+                    const struct sandbox_user *user);
+
+/* Opens the doors of the configuration that are not open yet, closes those that it has no more, dials and
+ * hangs up likewise; the others, and who came in by them, stay. Returns false, having logged each, if a door
+ * cannot be opened; those that can are. The caller keeps conf until the next call. */
+bool door_list_set_conf(struct door_list *list, const struct conf *conf);
+
+/* Closes all doors and stops dialling. UNIX sockets are removed from the file system. */
+void door_list_close(struct door_list *list);
+
+/* ---- handing over ---- */
+
+/* Nobody is let in or dialled any more; who comes, waits in the kernel. And goes on. */
+void door_list_freeze(struct door_list *list);
+void door_list_thaw(struct door_list *list);
+
+/* Adds every listening socket to the message and the files; they stay ours, too. While frozen. */
+void door_list_export(const struct door_list *list, Gimux__Handover__V1__Handover *message,
+                      struct handover_files *files);
+
+/* The sockets of another gimuxd are taken instead of new ones opened, by address. Before door_list_set_conf,
+ * after which the list is frozen. */
+void door_list_import(struct door_list *list, const Gimux__Handover__V1__Handover *message,
+                      struct handover_files *files);
+
+/* Takes the socket of that address out of those that were imported: -1 if there is none. */
+int door_list_take(struct door_list *list, const struct address *address);
+
+/* The other gimuxd has let go: what the configuration has no more is closed and removed, and the doors are
+ * open. */
+void door_list_taken(struct door_list *list);
+
+/* The other gimuxd goes on: what was opened here beside its sockets is removed. For who exits then. */
+void door_list_abandon(struct door_list *list);
+
+/* A non-blocking socket that listens on a UNIX or vsock address. A UNIX one has that mode and belongs to the
+ * user; the socket file of a process that was killed is replaced. If somebody listens there, waits up to
+ * patience_ms for its end. Returns -1 with errno set if it cannot be had. */
+int listen_open(const struct address *address, mode_t mode, const struct sandbox_user *user,
+                unsigned patience_ms);
+
+/* For the patience of those who start: a process that was killed holds its sockets for a little while. */
+#define LISTEN_PATIENCE_MS 1000u
+
+#endif

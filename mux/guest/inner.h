@@ -1,0 +1,47 @@
+/* What a guest session is inside, for guest*.c alone. */
+#ifndef GIMUX_GUEST_INNER_H
+#define GIMUX_GUEST_INNER_H
+
+#include "mux/guest/guest.h"
+
+enum guest_state { GUEST_GREETING, GUEST_ACTIVE, GUEST_SILENT, GUEST_CLOSED };
+
+struct guest {
+    struct guest_list *list;
+    struct conn *conn;
+    struct guest_door door;
+    enum guest_state state;
+    struct stream *stream;      /* from HELLO on, until it is closed or taken by another session */
+    struct volume_map *volumes; /* of a Windows driver, once it has told them */
+    bool spoken;                /* a byte has come */
+    uint64_t heard; /* loop_now of the last byte; while greeting, of the first, or of the connection */
+    uint64_t spoke; /* and of the last record that we sent */
+    uint64_t acked; /* last sequence that was acknowledged */
+    uint64_t said;  /* loop_now of that */
+    size_t unsaid;  /* bytes of events since then */
+    bool due;       /* something is accepted and not acknowledged yet: it is in list->due */
+    void (*gone)(void *arg);
+    void *gone_arg;
+    LIST_ENTRY(guest) in_list;
+    LIST_ENTRY(guest) in_due;
+};
+
+extern const struct conn_ops guest_conn_ops;
+
+/* The session's stream is closed, once, and the connection ends; if `last` is given it is sent first. */
+void guest_disconnect(struct guest *guest, struct gr_record *last, bool ended, const char *reason);
+
+/* For the route, after a hello and after a handover: tells what is accepted, if the driver does not know it,
+ * soon. */
+void guest_accepted(void *arg);
+
+/* Acknowledges what waits for more; `list` is a struct guest_list. */
+void guest_say_all_accepted(void *list);
+
+/* Called at heartbeats: is the driver there, does it speak, must it hear from us? `now` is loop_now. */
+void guest_check(struct guest *guest, uint64_t now);
+
+/* The session has its connection: it is in the list. */
+void guest_enlist(struct guest *guest, struct conn *conn);
+
+#endif

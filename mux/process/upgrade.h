@@ -1,0 +1,65 @@
+/* The upgrade: one worker gives everything to another, which may be of another version, and guests notice
+ * nothing. The theory stands at the top of upgrade.c. */
+#ifndef GIMUX_PROCESS_UPGRADE_H
+#define GIMUX_PROCESS_UPGRADE_H
+
+#include <stdbool.h>
+
+#include "mux/guest/door.h"
+#include "mux/guest/guest.h"
+#include "mux/operator/admin.h"
+#include "mux/process/handover.h"
+#include "mux/route/route.h"
+#include "mux/svm/svm.h"
+
+enum upgrade_state { UPGRADE_NONE, UPGRADE_OFFERED, UPGRADE_SETTLING, UPGRADE_GIVEN };
+
+/* In every worker: what it has, and how far it is with giving it away, or with taking it. */
+struct upgrade {
+    struct loop *loop;
+    struct route *route;
+    struct guest_list *guests;
+    struct door_list *doors;
+    struct svm_list *svms;
+    struct admin **admin; /* there when the loop runs */
+    enum upgrade_state state;
+    int socket; /* to the other worker; -1: none */
+    struct loop_watch *watch;
+    struct loop_timer *timer;
+    uint64_t settled_by;                    /* loop_now: until then SVMs may acknowledge what they have */
+    uint64_t given_by;                      /* and until then the other one must be ready */
+    Gimux__Handover__V1__Handover *message; /* that is being taken */
+    struct handover_files files;            /* of it */
+};
+
+/* The other members are the caller's to set before. False if out of memory. */
+bool upgrade_init(struct upgrade *upgrade);
+void upgrade_fini(struct upgrade *upgrade);
+
+/* ---- giving: the loop runs ---- */
+
+/* Somebody at the other end of the socket, which is taken over, wants to take this one's place. If that comes
+ * about, the process ends; else it goes on, and says why. */
+void upgrade_begin(struct upgrade *upgrade, int socket);
+
+/* The same is not possible now, for that reason. */
+void upgrade_refuse(int socket, const char *why);
+
+/* Goes on without, if it is at it. */
+void upgrade_abort(struct upgrade *upgrade, const char *why);
+
+/* ---- taking: before the loop runs, in this order ---- */
+
+/* Asks for everything and waits for it. Takes what must be there before the first VM is. False, having logged
+ * why, if it does not come. */
+bool upgrade_take(struct upgrade *upgrade, int socket);
+
+/* After the sinks are there and the doors open: streams, then drivers' sessions. False, having logged why, if
+ * one cannot be taken. */
+bool upgrade_import(struct upgrade *upgrade);
+
+/* Says that it is ready, and waits until the other has let go; then everything goes on here. False if it does
+ * not. */
+bool upgrade_finish(struct upgrade *upgrade);
+
+#endif

@@ -1,0 +1,69 @@
+/* How long deliveries of a sink take: from the arrival of a record to its frame being written.
+ *
+ * Not each is timed. Of a VM whose log has grown in a turn of the loop, the last entry is marked with the
+ * time at which that turn began, and when the cursor passes the mark, the time since then is counted. While
+ * there is a mark, what follows is not marked.
+ *
+ * A mark stays while the SVM is away: that it waited is part of the truth. What is not wanted has no frame:
+ * if the cursor passes the mark and nothing is sent the mark is dropped; if frames go out with it, these
+ * count. What is given up is dropped. Of a frame that the socket cut, the connection sends the rest: it
+ * counts when that is gone; if the connection ends before, it does not count. */
+#include "mux/net/loop.h"
+#include "mux/route/sink_inner.h"
+
+#define SAMPLE_NS UINT64_C(1000000) /* at least between two turns that are timed */
+
+void
+sink_mark(struct sink *sink, struct vm *vm, uint64_t began)
+{
+    struct vm_turn *turn = &vm->turns[sink->slot];
+
+    if (turn->marked != 0 || began == 0 || vm->log.cursors[sink->slot].sent.number == vm->log.next_number)
+        return;
+    if (began != sink->sampled && began - sink->sampled < SAMPLE_NS)
+        return;
+    sink->sampled = began;
+    turn->mark = (uint32_t)vm->log.next_number;
+    turn->marked = began;
+}
+
+void
+sink_unmark(struct sink *sink, struct vm *vm)
+{
+    vm->turns[sink->slot].marked = 0;
+}
+
+/* Entries that the cursor is beyond the mark; less than 0: it has not passed it, or there is none. */
+static int32_t
+beyond_mark(const struct sink *sink, const struct vm_turn *turn)
+{
+    if (turn->marked == 0)
+        return -1;
+    return (int32_t)((uint32_t)turn->vm->log.cursors[sink->slot].sent.number - turn->mark);
+}
+
+void
+sink_settle_mark(struct sink *sink, struct vm_turn *turn, size_t bytes, bool cut, uint64_t *now)
+{
+    int32_t beyond = beyond_mark(sink, turn);
+
+    if (beyond < 0)
+        return;
+    if (bytes > 0 && cut && beyond == 0) {
+        sink->cut = turn->marked;
+    } else if (bytes > 0) {
+        if (*now == 0)
+            *now = loop_now_ns();
+        histogram_observe(&sink->delivery, *now - turn->marked);
+    }
+    turn->marked = 0;
+}
+
+void
+sink_drained(struct sink *sink)
+{
+    if (sink->cut == 0)
+        return;
+    histogram_observe(&sink->delivery, loop_now_ns() - sink->cut);
+    sink->cut = 0;
+}

@@ -1,0 +1,597 @@
+/* A sink: one solution as the VM logs see it. What it wants, whose turn it is, what it was sent and has
+ * acknowledged.
+ *
+ * Whose turn. VMs with something to send stand in a ring. Each turn adds a quantum of bytes to the VM's
+ * deficit, and it may send as much as its deficit holds. The event that goes beyond is sent too, and owed to
+ * the turns that follow; what it does not use it keeps, up to a quantum. A turn that the socket cut short
+ * goes on with the next batch. So over time every VM that has something gets the same share of the link,
+ * whatever the sizes of its events and however many wait: a flooding VM costs the others nothing but the
+ * share of one. A VM leaves the ring when it has nothing more, when its window of unacknowledged bytes is
+ * full, or while a gap waits for its acknowledgement; an acknowledgement brings it back. One batch holds
+ * turns of many VMs, so that one system call carries them all.
+ *
+ * How much memory it may hold. What was sent and is not acknowledged stays in memory, and nothing but an
+ * acknowledgement or the end of the connection frees it. Windows of many VMs are together more than memory
+ * is; so there is a bound over all VMs, too, the sink's share. A sink that holds its share is sent nothing
+ * more, and what it is not sent can be given up. It is counted in whole chunks, as memory is: the span in
+ * flight and the two chunks at its ends, or all the log if that is less. */
+#include "mux/route/sink.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "mux/route/sink_inner.h"
+
+#define QUANTUM          INT64_C(16384)                  /* bytes */
+#define IN_USE_BEYOND    (2 * (size_t)VMLOG_LARGE_CHUNK) /* bytes: where what is in flight begins and ends */
+#define PROGRESS_AT_ONCE 3000 /* streams: frames of less than 1 MiB, which the connection queues */
+
+struct sink_position {
+    struct sink_key {
+        uint8_t vm_uuid[GR_UUID_SIZE];
+        uint8_t boot_id[GR_UUID_SIZE];
+        uint32_t driver;
+    } key;
+    uint64_t sequence;
+    UT_hash_handle hh;
+};
+
+/* ---- coming and going ---- */
+
+void
+sink_init(struct sink *sink, unsigned slot, const struct conf_solution *conf, const struct sink_ops *ops,
+          void *arg)
+{
+    memset(sink, 0, sizeof(*sink));
+    sink->slot = slot;
+    sink->ops = *ops;
+    sink->arg = arg;
+    TAILQ_INIT(&sink->ring);
+    sink_set_conf(sink, conf);
+}
+
+static void
+clear_positions(struct sink *sink)
+{
+    struct sink_position *position;
+    struct sink_position *next;
+
+    HASH_ITER (hh, sink->positions, position, next) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the macro frees its table with the last element only */
+        HASH_DEL(sink->positions, position);
+        free(position);
+    }
+}
+
+static void
+clear_hello(struct sink *sink)
+{
+    if (sink->hello)
+        gimux__v1__svm_hello__free_unpacked(sink->hello, NULL);
+    sink->hello = NULL;
+    sink->vm_count = 0;
+    sink->class_mask = sink->conf->class_mask;
+    sink_set_mutes(sink);
+    clear_positions(sink);
+}
+
+void
+sink_fini(struct sink *sink)
+{
+    clear_hello(sink);
+}
+
+void
+sink_set_conf(struct sink *sink, const struct conf_solution *conf)
+{
+    sink->conf = conf;
+    clear_hello(sink);
+}
+
+void
+sink_move_conf(struct sink *sink, const struct conf_solution *conf)
+{
+    sink->conf = conf;
+    sink_set_mutes(sink);
+}
+
+static const char *
+take_subscription(struct sink *sink, const Gimux__V1__Subscription *subscription)
+{
+    uint32_t mask = 0;
+
+    if (!subscription)
+        return NULL;
+    if (subscription->n_vm_uuids > SINK_VMS_MAX)
+        return "hello: more than 64 VMs in the subscription";
+    if (subscription->n_muted_path_prefixes > SINK_MUTES_MAX)
+        return "hello: more than 1024 muted path prefixes in the subscription";
+    for (size_t i = 0; i < subscription->n_vm_uuids; i++)
+        if (!gr_uuid_parse(subscription->vm_uuids[i], sink->vms[sink->vm_count++]))
+            return "hello: a VM in the subscription is not a UUID";
+    for (size_t i = 0; i < subscription->n_class_uids; i++) {
+        enum event_class cls = event_class_by_uid(subscription->class_uids[i]);
+
+        if (cls < CLASS_COUNT) /* a class of a newer version is nothing that we could send */
+            mask |= 1u << cls;
+    }
+    if (subscription->n_class_uids > 0)
+        sink->class_mask &= mask;
+    sink_set_mutes(sink);
+    return NULL;
+}
+
+static const char *
+take_positions(struct sink *sink, const Gimux__V1__SvmHello *hello)
+{
+    for (size_t i = 0; i < hello->n_positions; i++) {
+        const Gimux__V1__StreamPosition *from = hello->positions[i];
+        struct sink_position *position = calloc(1, sizeof(*position));
+        struct sink_position *known;
+
+        if (!position)
+            return "out of memory";
+        if (!gr_uuid_parse(from->vm_uuid, position->key.vm_uuid) ||
+            !gr_uuid_parse(from->boot_id, position->key.boot_id)) {
+            free(position);
+            return "hello: a position's VM or boot id is not a UUID";
+        }
+        position->key.driver = (uint32_t)from->driver;
+        position->sequence = from->last_sequence;
+        HASH_FIND(hh, sink->positions, &position->key, sizeof(position->key), known);
+        if (known) {
+            free(position);
+            return "hello: two positions for one stream";
+        }
+        HASH_ADD(hh, sink->positions, key, sizeof(position->key), position);
+    }
+    return NULL;
+}
+
+void
+sink_stream_added(struct sink *sink, struct stream *stream)
+{
+    struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+    struct sink_position *position;
+    struct sink_key key;
+
+    memset(&key, 0, sizeof(key));
+    memcpy(key.vm_uuid, stream->vm->uuid, GR_UUID_SIZE);
+    memcpy(key.boot_id, stream->boot_id, GR_UUID_SIZE);
+    key.driver = stream->driver;
+    HASH_FIND(hh, sink->positions, &key, sizeof(key), position);
+    if (!position)
+        return;
+    if (position->sequence > progress->acked)
+        vmlog_resume(&stream->vm->log, sink->slot, &stream->log, position->sequence);
+    else if (position->sequence < stream->start - 1 && progress->acked == stream->start - 1 &&
+             sink_wants_vm(sink, stream->vm))
+        vmlog_gap_before(&stream->vm->log, sink->slot, &stream->log, position->sequence + 1,
+                         stream->start - 1, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
+    HASH_DEL(sink->positions, position);
+    free(position);
+}
+
+const char *
+sink_up(struct sink *sink, struct vm_table *table, Gimux__V1__SvmHello *hello)
+{
+    const char *why;
+    struct vm *vm;
+    struct stream *stream;
+
+    clear_hello(sink);
+    sink->hello = hello;
+    why = take_subscription(sink, hello->subscription);
+    if (!why)
+        why = take_positions(sink, hello);
+    if (why) {
+        clear_hello(sink);
+        return why;
+    }
+    sink->connection++;
+    sink->up = true;
+    for (vm = table->vms; vm; vm = vm->hh.next) {
+        LIST_FOREACH (stream, &vm->streams, of_vm) {
+            struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+
+            sink_stream_added(sink, stream);
+            if (progress->filtered > 0)
+                progress->reported = UINT64_MAX; /* told or not: the old link may have lost it */
+        }
+        sink_activate(sink, vm);
+    }
+    return NULL;
+}
+
+void
+sink_down(struct sink *sink, struct vm_table *table)
+{
+    struct vm *vm;
+
+    sink->up = sink->waiting = false;
+    sink->portion_count = 0;
+    sink->cut = 0;
+    clear_hello(sink);
+    for (vm = table->vms; vm; vm = vm->hh.next) {
+        sink_deactivate(sink, vm);
+        vm->turns[sink->slot].starving = false;
+        vmlog_rewind(&vm->log, sink->slot);
+        sink_pass(sink, vm);
+    }
+}
+
+/* ---- turns ---- */
+
+/* Whether what comes next is in a file and is being read, or waits for that. */
+static bool
+waits_for_load(const struct sink *sink, const struct vm *vm)
+{
+    const struct vmlog_chunk *stub = vmlog_next_stub(&vm->log, sink->slot);
+
+    return stub && (stub->loading || vm->turns[sink->slot].starving);
+}
+
+static bool
+has_work(const struct sink *sink, const struct vm *vm)
+{
+    return vm->log.cursors[sink->slot].span < sink->window && vmlog_has_more(&vm->log, sink->slot) &&
+           !waits_for_load(sink, vm);
+}
+
+static void
+load(struct sink *sink, struct vm *vm)
+{
+    struct vmlog_chunk *stub = vmlog_next_stub(&vm->log, sink->slot);
+
+    if (stub && !sink->load(sink->route, vm, stub, sink->slot))
+        sink->starving = vm->turns[sink->slot].starving = true;
+}
+
+void
+sink_feed(struct sink *sink, struct vm_table *table)
+{
+    sink->starving = false;
+    for (struct vm *vm = table->vms; vm; vm = vm->hh.next) {
+        if (!vm->turns[sink->slot].starving)
+            continue;
+        vm->turns[sink->slot].starving = false;
+        sink_activate(sink, vm);
+    }
+}
+
+/* Counts anew what the sink holds of the VM's log, `more` bytes that were gathered included. */
+static void
+count_held(struct sink *sink, struct vm *vm, size_t more)
+{
+    struct vm_turn *turn = &vm->turns[sink->slot];
+    size_t held = vm->log.cursors[sink->slot].span + more;
+
+    if (held > 0)
+        held += IN_USE_BEYOND;
+    if (held > vm->log.bytes)
+        held = vm->log.bytes;
+    sink->held += held - turn->held;
+    turn->held = held;
+}
+
+/* One VM at a time is always sent something. */
+static bool
+holds_its_share(const struct sink *sink)
+{
+    return sink->held > 0 && sink->held >= sink->share;
+}
+
+void
+sink_pass(struct sink *sink, struct vm *vm)
+{
+    struct vmlog_filter filter = sink_filter(sink, vm);
+    struct vmlog_batch none = { .count = 0 };
+    const struct vmlog_cursor *cursor = &vm->log.cursors[sink->slot];
+    uint64_t from = cursor->sent.number;
+    struct vmlog_stream *stream;
+
+    if (cursor->span > 0)
+        return;
+    vmlog_peek(&vm->log, sink->slot, &filter, sink->connection, &none, SIZE_MAX, &stream);
+    vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
+    if (cursor->sent.number == from)
+        return;
+    sink_settle_mark(sink, &vm->turns[sink->slot], 0, false, NULL);
+    sink->moved(sink->route, vm);
+}
+
+void
+sink_activate(struct sink *sink, struct vm *vm)
+{
+    struct vm_turn *turn = &vm->turns[sink->slot];
+
+    count_held(sink, vm, 0);
+    if (!sink->up || turn->active || !has_work(sink, vm))
+        return;
+    turn->active = true;
+    TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
+}
+
+void
+sink_deactivate(struct sink *sink, struct vm *vm)
+{
+    struct vm_turn *turn = &vm->turns[sink->slot];
+
+    sink->held -= turn->held;
+    turn->held = 0;
+    if (!turn->active)
+        return;
+    turn->active = false;
+    TAILQ_REMOVE(&sink->ring, turn, ring);
+}
+
+static void
+tell_start(struct sink *sink, struct stream *stream)
+{
+    struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+    Gimux__V1__StreamStart start = GIMUX__V1__STREAM_START__INIT;
+    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+
+    vmlog_announce(&stream->log, sink->slot, sink->connection);
+    start.stream = stream->log.id;
+    start.vm_uuid = stream->vm->uuid_text;
+    start.driver = (Gimux__V1__Driver)stream->driver;
+    start.boot_id = stream->boot_text;
+    start.first_sequence = progress->sent + 1;
+    start.driver_build = stream->build;
+    start.guest_os = stream->guest_os;
+    frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_START;
+    frame.stream_start = &start;
+    sink->ops.tell(sink->arg, &frame);
+}
+
+static void
+tell_gaps(struct sink *sink, struct vm *vm)
+{
+    struct stream *stream;
+
+    LIST_FOREACH (stream, &vm->streams, of_vm) {
+        struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+        Gimux__V1__Gap gap = GIMUX__V1__GAP__INIT;
+        Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+
+        if (progress->gap_last == 0)
+            continue;
+        if (progress->announced != sink->connection)
+            tell_start(sink, stream);
+        if (!vmlog_gap_next(&vm->log, sink->slot, &stream->log, &gap.first_sequence, &gap.last_sequence))
+            continue;
+        gap.stream = stream->log.id;
+        gap.reason = (Gimux__V1__GapReason)progress->gap_reason;
+        frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
+        frame.gap = &gap;
+        sink->ops.tell(sink->arg, &frame);
+    }
+}
+
+/* One VM's turn: adds to the batch what its deficit, which is more than 0, allows. Returns false if a frame
+ * of this SVM's own must go first, which is possible only behind what the batch already holds. */
+static bool
+take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t max_bytes)
+{
+    struct vm_turn *turn = &vm->turns[sink->slot];
+    struct vmlog_cursor *cursor = &vm->log.cursors[sink->slot];
+    struct vmlog_filter filter = sink_filter(sink, vm);
+    size_t before = batch->bytes;
+    size_t budget = (size_t)turn->deficit;
+    struct vmlog_stream *stream = NULL;
+
+    if (cursor->span >= sink->window)
+        budget = 0; /* a reload made the window smaller */
+    else if (budget > sink->window - cursor->span)
+        budget = sink->window - cursor->span;
+    if (budget > max_bytes)
+        budget = max_bytes;
+    for (;;) {
+        enum vmlog_peek result =
+            vmlog_peek(&vm->log, sink->slot, &filter, sink->connection, batch, budget, &stream);
+
+        if (result == VMLOG_FRAMES)
+            break;
+        if (batch->count > 0)
+            return false;
+        /* what it passed over on the way is filtered */
+        vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
+        if (result == VMLOG_LOAD) {
+            load(sink, vm);
+            break;
+        }
+        if (result == VMLOG_ANNOUNCE)
+            tell_start(sink, (struct stream *)(void *)stream);
+        else
+            tell_gaps(sink, vm);
+    }
+    sink->portions[sink->portion_count].vm = vm;
+    sink->portions[sink->portion_count++].bytes = batch->bytes - before;
+    count_held(sink, vm, batch->bytes - before);
+    return true;
+}
+
+/* The VM leaves the ring until the sink holds less. What it does not want holds up nobody meanwhile. */
+static void
+wait_for_share(struct sink *sink, struct vm_turn *turn)
+{
+    sink->waiting = true;
+    turn->active = false;
+    TAILQ_REMOVE(&sink->ring, turn, ring);
+    sink_pass(sink, turn->vm);
+}
+
+void
+sink_gather(struct sink *sink, struct vmlog_batch *batch, size_t max_bytes)
+{
+    const unsigned max_portions = sizeof(sink->portions) / sizeof(sink->portions[0]);
+    const struct vm_turn *owing = NULL; /* the first that was passed over */
+
+    sink->portion_count = 0;
+    while (!TAILQ_EMPTY(&sink->ring) && sink->portion_count < max_portions && batch->bytes < max_bytes &&
+           batch->count < batch->max) {
+        struct vm_turn *turn = TAILQ_FIRST(&sink->ring);
+
+        if (turn == owing && sink->portion_count > 0)
+            return; /* those who had a turn have the next */
+        if (holds_its_share(sink)) {
+            wait_for_share(sink, turn);
+            continue;
+        }
+        turn->deficit += QUANTUM;
+        if (turn->deficit <= 0) {
+            owing = owing ? owing : turn;
+            TAILQ_REMOVE(&sink->ring, turn, ring);
+            TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
+            continue;
+        }
+        if (!take_turn(sink, turn->vm, batch, max_bytes - batch->bytes)) {
+            turn->deficit -= QUANTUM; /* the turn did not take place */
+            return;
+        }
+        TAILQ_REMOVE(&sink->ring, turn, ring);
+        turn->active = false;
+        if (batch->count == 0)
+            sink_sent(sink, 0, &(struct iovec){ NULL, 0 }); /* all of it was filtered: the next one's turn */
+    }
+}
+
+/* The VM's turn is over, or the socket has cut it short; then it goes on, at the head of the ring behind
+ * those in the same case. */
+static void
+put_back(struct sink *sink, struct vm_turn *turn, bool over, struct vm_turn **cut)
+{
+    if (!has_work(sink, turn->vm)) {
+        turn->deficit = turn->deficit < 0 ? turn->deficit : 0;
+        return;
+    }
+    turn->active = true;
+    if (over) {
+        turn->deficit = turn->deficit < QUANTUM ? turn->deficit : QUANTUM;
+        TAILQ_INSERT_TAIL(&sink->ring, turn, ring);
+        return;
+    }
+    turn->deficit -= QUANTUM; /* which is added when it goes on */
+    if (*cut)
+        TAILQ_INSERT_AFTER(&sink->ring, *cut, turn, ring);
+    else
+        TAILQ_INSERT_HEAD(&sink->ring, turn, ring);
+    *cut = turn;
+}
+
+void
+sink_sent(struct sink *sink, size_t taken, struct iovec *rest)
+{
+    unsigned count = sink->portion_count;
+    struct vm_turn *cut = NULL;
+    uint64_t now = 0;
+
+    if (taken > 0)
+        sink_drained(sink);
+    rest->iov_len = 0;
+    sink->portion_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct vm *vm = sink->portions[i].vm;
+        struct vm_turn *turn = &vm->turns[sink->slot];
+        size_t bytes = taken < sink->portions[i].bytes ? taken : sink->portions[i].bytes;
+        struct iovec part = { NULL, 0 };
+
+        vmlog_sent(&vm->log, sink->slot, bytes, &part);
+        count_held(sink, vm, 0);
+        taken -= bytes;
+        if (part.iov_len > 0)
+            *rest = part;
+        bytes += part.iov_len; /* the caller sends it */
+        sink->sent_bytes += bytes;
+        turn->deficit -= (int64_t)bytes;
+        if (turn->marked != 0)
+            sink_settle_mark(sink, turn, bytes, part.iov_len > 0, &now);
+        sink->moved(sink->route, vm);
+        put_back(sink, turn, bytes == sink->portions[i].bytes, &cut);
+    }
+}
+
+/* ---- what comes back ---- */
+
+bool
+sink_ack(struct sink *sink, struct vm_table *table, uint32_t id, uint64_t sequence)
+{
+    struct stream *stream = vm_stream_by_id(table, id);
+
+    if (!stream)
+        return id > 0 && id <= table->next_stream; /* forgotten meanwhile: nothing of it was open */
+    if (stream->log.sinks[sink->slot].announced != sink->connection)
+        return sequence <= stream->log.sinks[sink->slot].settled; /* it ended meanwhile */
+    if (!vmlog_ack(&stream->vm->log, sink->slot, &stream->log, sequence))
+        return false;
+    sink->moved(sink->route, stream->vm);
+    sink_activate(sink, stream->vm);
+    if (sink->waiting && sink->held <= sink->share / 4 * 3) {
+        sink->waiting = false;
+        for (struct vm *vm = table->vms; vm; vm = vm->hh.next)
+            sink_activate(sink, vm);
+    }
+    return true;
+}
+
+static void
+tell_progress(struct sink *sink, struct stream *stream)
+{
+    struct vmlog_progress *of = &stream->log.sinks[sink->slot];
+    Gimux__V1__StreamProgress progress = GIMUX__V1__STREAM_PROGRESS__INIT;
+    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+
+    if (of->announced != sink->connection)
+        tell_start(sink, stream);
+    of->reported = of->settled;
+    if (of->sent < of->settled)
+        of->sent = of->settled; /* the SVM may acknowledge what it was told */
+    progress.stream = stream->log.id;
+    progress.sequence = of->settled;
+    progress.filtered = of->filtered;
+    frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_PROGRESS;
+    frame.stream_progress = &progress;
+    sink->ops.tell(sink->arg, &frame);
+}
+
+/* After this the SVM may forget the stream; should it go on after all, it is announced again. */
+static void
+tell_end(struct sink *sink, struct stream *stream)
+{
+    struct vmlog_progress *of = &stream->log.sinks[sink->slot];
+    Gimux__V1__StreamEnd end = GIMUX__V1__STREAM_END__INIT;
+    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+
+    end.stream = stream->log.id;
+    /* an SVM may have more of it than a gimuxd that was killed had written */
+    end.last_sequence = stream->log.last > of->acked ? stream->log.last : of->acked;
+    frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_END;
+    frame.stream_end = &end;
+    sink->ops.tell(sink->arg, &frame);
+    of->announced = 0;
+}
+
+void
+sink_tell_progress(struct sink *sink, struct vm_table *table)
+{
+    struct stream *stream;
+    unsigned told = 0;
+
+    for (stream = table->streams; stream; stream = stream->hh.next) { /* by ascending id */
+        const struct vmlog_progress *of = &stream->log.sinks[sink->slot];
+
+        if (stream->log.id <= sink->told_up_to || !sink_wants_vm(sink, stream->vm))
+            continue;
+        if (told == PROGRESS_AT_ONCE)
+            return;
+        if (of->settled != of->reported) {
+            tell_progress(sink, stream);
+            sink->told_up_to = stream->log.id;
+            told++;
+        }
+        if (stream->ended && of->settled == stream->log.last && of->announced == sink->connection)
+            tell_end(sink, stream);
+    }
+    sink->told_up_to = 0;
+}

@@ -1,0 +1,110 @@
+/* The store: VM logs in files. Writes what was appended and how far solutions are, says when it is safe,
+ * reads back what left memory, and removes what nobody needs any more.
+ *
+ * The theory stands at the top of store.c; the format of the files is segment.h. All of it runs in the loop's
+ * thread and never waits for a disk: reading and writing are jobs of the disk thread. */
+#ifndef GIMUX_STORE_STORE_H
+#define GIMUX_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mux/base/conf.h"
+#include "mux/net/loop.h"
+#include "mux/store/segment.h"
+#include "mux/vmlog/vm.h"
+
+#define STORE_WHY_MAX 512
+
+struct store;
+
+/* What the store asks and tells; given from above. */
+struct store_ops {
+    /* The name of the solution in a slot, or NULL. */
+    const char *(*solution)(void *arg, unsigned sink);
+    /* More of the VM's log is recorded, or a stub was loaded, or a sink may load more. */
+    void (*moved)(void *arg, struct vm *vm);
+};
+
+/* Opens the directory, making it if it is not there, and locks it: one gimuxd at a time. `conf` and `pool`
+ * must stay. Returns NULL with a reason in why (STORE_WHY_MAX bytes). */
+struct store *store_new(struct loop *loop, const struct conf *conf, struct vmlog_pool *pool,
+                        const struct store_ops *ops, void *arg, char *why);
+
+/* Closes, after store_finish, when all VMs have left. NULL is fine. */
+void store_free(struct store *store);
+
+/* New bounds. The directory stays. */
+void store_set_conf(struct store *store, const struct conf *conf);
+
+/* Whether a solution of the configuration relies on files, and so all logs are written to them. */
+bool store_is_needed(const struct conf *conf);
+
+/* Something of the VM's log or positions has changed: it is written soon, if it is not settled before. */
+void store_touch(struct store *store, struct vm *vm);
+
+/* Writes what is due, if nothing is being written. */
+void store_flush(struct store *store);
+
+/* Writes everything, positions too, and waits for it. */
+void store_finish(struct store *store);
+
+/* From now on files stay as they are, whatever becomes of the logs; another process may open the directory.
+ * And the other way round. */
+void store_freeze(struct store *store);
+void store_thaw(struct store *store);
+
+/* Whether `path` can be storage.dir, for --check; nothing is made. False, with a line in `why` (STORE_WHY_MAX
+ * bytes), if not; the line also says if the directory does not exist but can be made, else it is empty. */
+bool store_check_dir(const char *path, char *why);
+
+/* Reads the stub that the sink waits for. Returns false if it may not load more now: `moved` comes when it
+ * may. */
+bool store_load(struct store *store, struct vm *vm, struct vmlog_chunk *stub, unsigned sink);
+
+/* The VM is about to be forgotten: its files are removed. */
+void store_forget(struct vm *vm);
+
+/* The same at the end of the process: its files stay. After store_finish. */
+void store_leave(struct vm *vm);
+
+/* Bytes of loaded chunks that each sink may have in memory: a part of limits.memory that appending leaves
+ * free. A single chunk may be larger. */
+#define STORE_LOAD_MAX ((size_t)4 * 1024 * 1024)
+size_t store_load_share(const struct conf *conf);
+
+/* Bytes that the store itself takes at most: buffers, and stubs for all that may be in files. */
+uint64_t store_memory_bound(const struct conf *conf);
+
+/* For metrics: bytes of files, of one VM's files, the number of files, VMs that have something to write; 1 if
+ * the last write failed, and if a bound stands in the way, else 0. */
+uint64_t store_bytes(const struct store *store);
+uint64_t store_vm_bytes(const struct vm *vm);
+uint64_t store_segments(const struct store *store);
+uint64_t store_waiting(const struct store *store);
+uint64_t store_is_failing(const struct store *store);
+uint64_t store_is_full(const struct store *store);
+
+/* Whether recorded means: on the disk. */
+bool store_syncs(const struct store *store);
+
+/* ---- for recover.c ---- */
+
+struct vmlog_segment;
+
+int store_dir(const struct store *store);
+
+/* A file that was found. Returns NULL if out of memory. */
+struct vmlog_segment *store_take_segment(struct store *store, struct vm *vm, const struct segment_name *name,
+                                         uint64_t bytes);
+
+/* The file was cut to so many bytes. */
+void store_cut_segment(struct vmlog_segment *segment, uint64_t bytes);
+
+/* It cannot be used, and stays as it is. Nothing is done if a stub is in it. */
+void store_untake_segment(struct vmlog_segment *segment);
+
+/* A stub's records are in the segment. */
+void store_hold(struct vmlog_segment *segment, struct vmlog_chunk *stub);
+
+#endif

@@ -1,0 +1,197 @@
+/* Gaps of the VM log: what a sink gives up, is told of, and settles. The theory stands at the top of vmlog.c.
+ */
+#include "mux/vmlog/inner.h"
+
+static uint64_t
+told_up_to(const struct vmlog_cursor *cursor, const struct vmlog_progress *progress)
+{
+    return progress->told_rewinds == cursor->rewinds ? progress->gap_told : 0;
+}
+
+/* The SVM has acknowledged up to progress->acked: a gap may be settled by that, or begin later. */
+void
+vmlog_settle_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress)
+{
+    if (progress->gap_last == 0 || progress->acked < progress->gap_first)
+        return;
+    if (progress->acked < progress->gap_last) {
+        progress->gap_first = progress->acked + 1;
+        return;
+    }
+    if (progress->settled < progress->gap_last)
+        progress->settled = progress->gap_last;
+    if (told_up_to(cursor, progress) < progress->gap_last)
+        cursor->gaps_untold--;
+    progress->gap_first = progress->gap_last = progress->gap_told = 0;
+    if (--cursor->gaps_open == 0)
+        cursor->gap_number = UINT64_MAX;
+}
+
+/* ---- gaps ---- */
+
+/* Nothing more is sent until the gaps that are open by now are told and acknowledged. */
+static void
+stop_for_gap(struct vmlog_cursor *cursor)
+{
+    if (cursor->gap_number > cursor->reached.number)
+        cursor->gap_number = cursor->reached.number;
+}
+
+static void
+extend_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress, uint64_t first, uint64_t last,
+           uint32_t reason)
+{
+    if (progress->gap_last == 0) {
+        progress->gap_first = first;
+        progress->gap_reason = reason;
+        progress->gap_told = 0;
+        cursor->gaps_open++;
+        cursor->gaps_untold++;
+    } else {
+        assert(first == progress->gap_last + 1);
+        if (told_up_to(cursor, progress) == progress->gap_last)
+            cursor->gaps_untold++;
+    }
+    progress->gap_last = last;
+    progress->gapped += last - first + 1;
+}
+
+/* Chunks of which every entry was given up since gap_number are needed by this sink no more; the last one is,
+ * for what will follow. */
+static void
+let_go_skipped(struct vmlog *log, unsigned sink)
+{
+    const struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_chunk *chunk = log->last;
+
+    while (chunk && chunk->prev && chunk->prev->first_number >= cursor->gap_number &&
+           (chunk->prev->holders & BIT(sink)) && chunk->prev != cursor->ack.chunk &&
+           chunk->prev != cursor->sent.chunk)
+        chunk = chunk->prev;
+    vmlog_let_go(log, sink, chunk, log->last);
+}
+
+/* Gives up an entry that was not sent; not one that the SVM has already, from before a restart of gimuxd.
+ * Returns how many sequences that are. */
+static uint64_t
+give_up(struct vmlog_cursor *cursor, unsigned sink, const struct vmlog_position *at, uint32_t reason)
+{
+    struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
+    struct vmlog_progress *progress = &entry->stream->sinks[sink];
+    bool counted = entry->done & BIT(sink);
+
+    vmlog_mark_done(at->chunk, entry, sink);
+    progress->reached = entry->sequence;
+    if (entry->sequence <= progress->acked) {
+        if (!counted && entry->sequence > progress->former)
+            vmlog_count(progress, entry, 1, true);
+        return 0;
+    }
+    extend_gap(cursor, progress, entry->sequence - entry->count + 1, entry->sequence, reason);
+    return entry->count;
+}
+
+/* Gives up a stub as a whole. */
+static uint64_t
+give_up_stub(struct vmlog_cursor *cursor, unsigned sink, struct vmlog_chunk *stub, uint32_t reason)
+{
+    const struct vmlog_range *range = vmlog_stub_ranges(stub);
+    uint64_t given_up = 0;
+
+    for (uint32_t i = 0; i < stub->used; i++, range++) {
+        struct vmlog_progress *progress = &range->stream->sinks[sink];
+        uint64_t first = range->first > progress->acked ? range->first : progress->acked + 1;
+
+        if (first > range->first && first - 1 > progress->former) /* the SVM had it already */
+            progress->delivered += (first <= range->last ? first : range->last + 1) -
+                                   (range->first > progress->former ? range->first : progress->former + 1);
+        if (progress->reached < range->last)
+            progress->reached = range->last;
+        if (first > range->last)
+            continue;
+        extend_gap(cursor, progress, first, range->last, reason);
+        given_up += range->last - first + 1;
+    }
+    stub->given_up |= BIT(sink);
+    return given_up;
+}
+
+uint64_t
+vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_position at = cursor->reached;
+    struct vmlog_entry *entry;
+    uint64_t skipped = 0;
+
+    while ((entry = look(&at, BIT(sink))) || at_stub(&at)) {
+        if (entry) {
+            skipped += give_up(cursor, sink, &at, reason);
+            pass(&at, 1);
+        } else {
+            skipped += give_up_stub(cursor, sink, at.chunk, reason);
+            pass_chunk(&at);
+        }
+    }
+    if (cursor->gaps_open > 0)
+        stop_for_gap(cursor);
+    if (cursor->sent.number == cursor->reached.number) {
+        cursor->sent = at;
+        cursor->peeked_number = at.number;
+    }
+    cursor->reached = at;
+    cursor->accept_number = at.number;
+    vmlog_advance_accept(log);
+    let_go_skipped(log, sink);
+    vmlog_advance_ack(log, sink);
+    return skipped;
+}
+
+void
+vmlog_give_up_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first,
+                     uint64_t last, uint32_t reason)
+{
+    extend_gap(&log->cursors[sink], &stream->sinks[sink], first, last, reason);
+    stop_for_gap(&log->cursors[sink]);
+}
+
+bool
+vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first, uint64_t last,
+                 uint32_t reason)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_progress *progress = &stream->sinks[sink];
+    uint64_t given_up = progress->gap_last ? progress->gap_last - progress->gap_first + 1 : 0;
+
+    /* Only what was given up and not told yet may have come before. */
+    if (first == 0 || first > last || progress->reached > last + given_up || progress->gapped != given_up ||
+        (given_up > 0 && (progress->gap_first != last + 1 || told_up_to(cursor, progress) > 0)))
+        return false;
+    if (given_up == 0) {
+        extend_gap(cursor, progress, first, last, reason);
+    } else {
+        progress->gap_first = first;
+        progress->gapped += last - first + 1;
+    }
+    progress->settled = progress->acked = progress->sent = progress->reported = progress->base = first - 1;
+    stop_for_gap(cursor);
+    return true;
+}
+
+bool
+vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t *first, uint64_t *last)
+{
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_progress *progress = &stream->sinks[sink];
+    uint64_t told = told_up_to(cursor, progress);
+
+    if (progress->gap_last == 0 || told == progress->gap_last)
+        return false;
+    assert(cursor->peeked_number >= cursor->gap_number);
+    *first = told >= progress->gap_first ? told + 1 : progress->gap_first;
+    *last = progress->gap_last;
+    progress->gap_told = progress->sent = progress->gap_last;
+    progress->told_rewinds = cursor->rewinds;
+    cursor->gaps_untold--;
+    return true;
+}

@@ -1,0 +1,300 @@
+/* The VM log: the queue of one VM, its encoded frames once, in order, in chunks, with a cursor for every
+ * sink.
+ *
+ * Pure: no socket, no libevent. The theory and the invariants stand at the top of vmlog.c. */
+#ifndef GIMUX_VMLOG_VMLOG_H
+#define GIMUX_VMLOG_VMLOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "mux/vmlog/chunk.h"
+#include "proto/event_class.h"
+
+#define VMLOG_SINKS 16u /* sinks are slots 0 .. VMLOG_SINKS-1 */
+
+/* How far one sink is in one stream. Sequences of the stream; 0 means none yet. */
+struct vmlog_progress {
+    uint64_t settled;   /* up to here all is delivered, filtered or in a gap that the SVM acknowledged */
+    uint64_t acked;     /* up to here the SVM has acknowledged */
+    uint64_t sent;      /* up to here this connection has sent or told */
+    uint64_t gap_first; /* the range that this sink will not get and has not acknowledged; gap_last 0: none */
+    uint64_t gap_last;
+    uint64_t gap_told;     /* up to here the gap was told, if told_rewinds is the cursor's rewinds */
+    uint64_t reached;      /* up to here all was sent once, filtered, or given up */
+    uint32_t gap_reason;   /* of what was given up first: one range has one reason */
+    uint32_t told_rewinds; /* so that a gap told on a connection that broke counts as not told */
+    uint32_t announced;    /* the connection (sink's count of them) on which the stream was announced */
+    uint64_t delivered; /* counts, whole life of the stream; gapped counts sequences when they are given up */
+    uint64_t filtered;
+    uint64_t gapped;
+    uint64_t reported; /* settled when progress was last told; UINT64_MAX: it must be told anew */
+    uint64_t recorded; /* settled when that was last written to a file; UINT64_MAX: it must be written */
+    uint64_t former;   /* up to here a former gimuxd has counted */
+    uint64_t base;     /* what is up to here is in no count */
+};
+
+/* What a log keeps of a stream. Embedded in the owner's stream object; zero-initialize, then set id and last.
+ */
+struct vmlog_stream {
+    uint32_t id;
+    bool moved;                   /* accepted has grown since the owner last looked */
+    uint8_t slots;                /* of sinks */
+    uint64_t last;                /* highest sequence appended (or before the first) */
+    uint64_t accepted;            /* up to here no sink holds the guest back */
+    uint64_t unaccepted_bytes;    /* of records, appended and not accepted */
+    struct vmlog_progress *sinks; /* by slot; the stream's own */
+};
+
+/* Room for sinks in slots 0 .. slots-1 (VMLOG_SINKS at most), which a sink must have before it joins, and
+ * never less than there was: an idle VM pays for as many sinks as there are. Pointers into sinks are no more.
+ * False if out of memory; all is then as it was. */
+bool vmlog_stream_make_slots(struct vmlog_stream *stream, unsigned slots);
+
+/* Frees what the stream has of its own. */
+void vmlog_stream_fini(struct vmlog_stream *stream);
+
+/* What a sink wants: all entries of class_mask, but of these, `wants` is asked about those of key_mask (0: it
+ * may be NULL), with their key: the path of a file event, the VM of a power event (not NUL-terminated), or
+ * none. */
+struct vmlog_filter {
+    uint32_t class_mask; /* 1u << class */
+    uint32_t key_mask;
+    bool (*wants)(void *arg, enum event_class cls, const char *key, size_t len);
+    void *arg;
+};
+
+struct vmlog_position {
+    struct vmlog_chunk *chunk; /* NULL: the log is empty, or the next chunk to come */
+    uint32_t index;            /* of the entry in the chunk */
+    uint64_t number;           /* of the entry since the log began */
+};
+
+/* What holds a guest back for a sink's sake: until the SVM has acknowledged, or until it is in a file. */
+enum vmlog_durability { VMLOG_DELIVERED, VMLOG_RECORDED };
+
+struct vmlog_cursor {
+    enum vmlog_durability durability;
+    struct vmlog_position ack;     /* up to here all is settled */
+    struct vmlog_position sent;    /* up to here all is sent on this connection, filtered, or done */
+    struct vmlog_position reached; /* as far as sent ever was, or a skip went: the next skip begins here */
+    uint64_t accept_number;        /* up to here this sink holds no guest back: ack, or the end of a skip */
+    uint64_t gap_number;           /* where gaps must be told and acknowledged first; UINT64_MAX: none */
+    uint64_t peeked_number;        /* where the last vmlog_peek ended */
+    uint32_t gaps_open;            /* streams with a gap that is not acknowledged */
+    uint32_t gaps_untold;          /* of these, streams with a gap that was not told on this connection */
+    uint32_t rewinds;              /* calls of vmlog_rewind */
+    size_t inflight;               /* bytes sent and not acknowledged */
+    size_t span;                   /* bytes of the log from ack to sent, what was given up not counted */
+};
+
+/* A backed log that cannot be written, because the disk or a bound is full, or fails: what all sinks have
+ * settled is accepted nonetheless. What a sink gave up, and what was sent to it, must be acknowledged first:
+ * after a restart nobody else would know of it. One whose file failed to be synced has no files until it was
+ * empty: there, what is given up waits for nobody. */
+enum vmlog_stall { VMLOG_WRITTEN, VMLOG_STALLED, VMLOG_BROKEN };
+
+struct vmlog {
+    struct vmlog_pool *pool;
+    struct vmlog_chunk *first;
+    struct vmlog_chunk *last;
+    size_t bytes;                 /* of chunks */
+    uint64_t next_number;         /* entries ever appended */
+    uint16_t joined;              /* bit per sink */
+    uint8_t slots;                /* of cursors */
+    bool backed;                  /* written to files: nothing is accepted that is not recorded */
+    enum vmlog_stall stall;       /* why it is not written at the time */
+    uint64_t recorded;            /* up to here all is in a file, or settled for all and that is in a file */
+    uint64_t end_byte;            /* bytes of chunks ever added */
+    struct vmlog_position accept; /* up to here no sink holds a guest back */
+    struct vmlog_cursor *cursors; /* by slot; the log's own */
+};
+
+/* With no slots yet. */
+void vmlog_init(struct vmlog *log, struct vmlog_pool *pool);
+
+/* The same for the log's cursors as vmlog_stream_make_slots. */
+bool vmlog_make_slots(struct vmlog *log, unsigned slots);
+
+static inline bool
+vmlog_has_joined(const struct vmlog *log, unsigned sink)
+{
+    return log->joined >> sink & 1;
+}
+
+/* The first sink from `sink` on that has joined, or VMLOG_SINKS. */
+static inline unsigned
+vmlog_next_joined(const struct vmlog *log, unsigned sink)
+{
+    unsigned left = (unsigned)log->joined >> sink;
+
+    return left ? sink + (unsigned)__builtin_ctz(left) : VMLOG_SINKS;
+}
+
+#define VMLOG_EACH_JOINED(log, sink)                                                                         \
+    for (unsigned sink = vmlog_next_joined((log), 0); (sink) < VMLOG_SINKS;                                  \
+         (sink) = vmlog_next_joined((log), (sink) + 1))
+
+/* Gives every chunk back to the pool, and the cursors. Streams must not be used with the log any more. */
+void vmlog_fini(struct vmlog *log);
+
+/* Room for a frame of `len` bytes at the end of the log, or NULL if the pool's limit would be passed (or
+ * memory is out). At most DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX bytes. `beyond`: a small frame of
+ * gimuxd's own, which may pass the limit. No entry is there until vmlog_commit; the room is valid until the
+ * next call for this log, and may be left unused. */
+uint8_t *vmlog_reserve(struct vmlog *log, size_t len, bool beyond);
+
+/* Makes the reserved bytes the log's next entry. entry->end is the frame's length (at most what was
+ * reserved), entry->record_bytes the record's; filtered and done are ignored. Sequences of a stream must come
+ * without holes: sequence == stream->last + count. */
+void vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry);
+
+/* A sink begins to take part: it gets what is appended from now on. vmlog_join_stream must follow for every
+ * stream that the log has already. */
+void vmlog_join(struct vmlog *log, unsigned sink);
+void vmlog_join_stream(struct vmlog_stream *stream, unsigned sink);
+
+/* It ends to: what only it still held is released. */
+void vmlog_leave(struct vmlog *log, unsigned sink);
+
+/* The stream is announced on the sink's connection (a number of the caller's, not 0, new for every
+ * connection). Call it before anything of the stream, a gap too, is sent; again is nothing. The first
+ * sequence to tell the SVM of is then stream->sinks[sink].sent + 1. */
+void vmlog_announce(struct vmlog_stream *stream, unsigned sink, uint32_t connection);
+
+enum vmlog_peek {
+    VMLOG_FRAMES,   /* frames to send were gathered; or none is left to send */
+    VMLOG_ANNOUNCE, /* *stream must be announced on this connection first */
+    VMLOG_TELL_GAP, /* gaps must be told first: vmlog_gap_next for every stream of the log */
+    VMLOG_LOAD,     /* what comes next is in a file alone: vmlog_next_stub says where */
+};
+
+/* Frames gathered for one sendmsg or for SSL_write. */
+struct vmlog_batch {
+    struct iovec *iov; /* room for max pieces, the caller's */
+    int max;
+    int count;
+    size_t bytes; /* in all pieces */
+};
+
+/* Appends frames that the sink wants, from its sent position on, to the batch: until that is full, or
+ * `max_bytes` more are in it or were passed over as not wanted (but at least one frame). Stops before a
+ * stream that is not announced on `connection`, and before a gap; if nothing comes ahead of those, says so.
+ * vmlog_sent must follow, also if nothing was gathered: what the sink does not want is passed over there. */
+enum vmlog_peek vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter,
+                           uint32_t connection, struct vmlog_batch *batch, size_t max_bytes,
+                           struct vmlog_stream **stream);
+
+/* Of the bytes that the last peek gave for this log, `taken` went out. If that ends inside a frame, *rest is
+ * what remains of it, which the caller must send before anything else; else rest->iov_len is 0. *rest points
+ * into the log and is valid until the next call for it: the frame counts as sent, so an SVM that acknowledges
+ * it already would free it. Copy it. */
+void vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest);
+
+/* Whether there is something to send or to tell. A gap that was told and waits for its acknowledgement is
+ * not. */
+bool vmlog_has_more(const struct vmlog *log, unsigned sink);
+
+/* The SVM acknowledges the stream up to `sequence`. Returns false, changing nothing, if that was never sent.
+ */
+bool vmlog_ack(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t sequence);
+
+/* On a new connection, before the first peek, the SVM says that it has the stream up to `sequence`: that is
+ * not sent again. Any number is taken; one below what was acknowledged changes nothing. */
+void vmlog_resume(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t sequence);
+
+/* The connection is gone: what was sent and is not settled will be sent again on the next one. */
+void vmlog_rewind(struct vmlog *log, unsigned sink);
+
+/* The sink gives up what was not sent yet: it becomes a gap (`reason`: Gimux__V1__GapReason). From now on
+ * nothing that is in the log holds back a guest for this sink's sake; what was sent and not acknowledged
+ * stays for a resend. Returns the number of sequences given up. */
+uint64_t vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason);
+
+/* Sequences first..last of the stream never came to this log, which has it from last + 1 on, and the sink,
+ * which has it up to first - 1, was sent nothing of it yet: it is told of the gap first. Returns false,
+ * changing nothing, if anything of the stream was sent to the sink, filtered, or told already. */
+bool vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first,
+                      uint64_t last, uint32_t reason);
+
+/* After VMLOG_TELL_GAP: if the stream has a gap that was not told on this connection, returns true, sets the
+ * range and marks it told. The reason is stream->sinks[sink].gap_reason. */
+bool vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t *first,
+                    uint64_t *last);
+
+/* ---- files ---- */
+
+/* Whether the log is written to files, and for which sinks that is enough. Not backed: `recorded` is ignored.
+ */
+void vmlog_set_backed(struct vmlog *log, bool backed);
+void vmlog_set_durability(struct vmlog *log, unsigned sink, enum vmlog_durability durability);
+
+/* Whether writing fails at the time. */
+void vmlog_set_stall(struct vmlog *log, enum vmlog_stall stall);
+
+/* How far the sink lets guests forget, as a number of entries. */
+uint64_t vmlog_accepted_by(const struct vmlog *log, unsigned sink);
+
+/* All before entry `number` is in a file now, or was settled for everybody, which is in a file. */
+void vmlog_recorded(struct vmlog *log, uint64_t number);
+
+/* The next frame begins a new chunk, if anything of the last one is in a segment. */
+void vmlog_seal(struct vmlog *log);
+
+/* Up to here all sinks have settled everything. */
+uint64_t vmlog_settled_number(const struct vmlog *log);
+
+/* Whether all that is accepted of the stream was settled by every sink: it is delivered. */
+bool vmlog_is_delivered(const struct vmlog *log, const struct vmlog_stream *stream);
+
+/* Turns the oldest chunks that are recorded, that a sink of `sinks` (bits) still waits for and that no sink
+ * has begun with into stubs, until at most `target` bytes are in memory. */
+void vmlog_spill(struct vmlog *log, uint16_t sinks, size_t target);
+
+/* After VMLOG_LOAD: the stub that the sink has to go on with; or NULL if it does not wait for one. */
+struct vmlog_chunk *vmlog_next_stub(const struct vmlog *log, unsigned sink);
+
+/* Loading: begin makes a chunk that can hold `bytes` of frames and `entries` (NULL if out of memory, or above
+ * the pool's limit), add puts entries into it (as vmlog_commit does), end puts it in the stub's
+ * place, which is freed. */
+struct vmlog_chunk *vmlog_load_begin(struct vmlog *log, unsigned sink, const struct vmlog_chunk *stub,
+                                     size_t bytes, uint32_t entries);
+void vmlog_load_add(struct vmlog_chunk *chunk, const struct vmlog_entry *entry, const uint8_t *frame);
+void vmlog_load_end(struct vmlog *log, struct vmlog_chunk *stub, struct vmlog_chunk *chunk);
+
+/* Taking up a log from files, before any sink joins: the next stub of it. Sets stub->first_number. */
+void vmlog_add_stub(struct vmlog *log, struct vmlog_chunk *stub);
+
+/* How far a sink was in a stream, from a file. */
+struct vmlog_saved {
+    uint64_t settled;
+    uint64_t acked;
+    uint64_t delivered;
+    uint64_t filtered;
+    uint64_t gapped;
+};
+
+/* Instead of vmlog_join_stream, for a sink whose position in the stream was in a file; then vmlog_join_saved
+ * instead of vmlog_join, and then vmlog_gap_saved for each stream: sequences that the sink has not settled
+ * and that are in no stub become a gap. */
+void vmlog_join_stream_saved(struct vmlog_stream *stream, unsigned sink, const struct vmlog_saved *saved);
+void vmlog_join_saved(struct vmlog *log, unsigned sink);
+void vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint32_t reason);
+
+/* What is to be written to a file of the sink's progress; of what the file does not have, behind `last`, it
+ * says only that the SVM has acknowledged it. */
+struct vmlog_saved vmlog_save(const struct vmlog_progress *progress, uint64_t last);
+
+/* Makes it say no more than that the sink has settled up to `last`; what the SVM has acknowledged stays. */
+void vmlog_saved_limit(struct vmlog_saved *saved, uint64_t last);
+
+/* Entries that are not settled, sent or not, for status and metrics. What was given up counts too while the
+ * cursor stands before it. */
+uint64_t vmlog_unsettled(const struct vmlog *log, unsigned sink);
+
+/* The invariants; aborts if one is broken. For tests and debug builds: walks the whole log. */
+void vmlog_check(const struct vmlog *log);
+
+#endif

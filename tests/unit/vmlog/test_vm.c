@@ -1,0 +1,363 @@
+/* VMs and streams: whom the table forgets at its limits and whom it never may, and that what was counted of
+ * them stays. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "mux/vmlog/vm.h"
+
+#define LIMIT 3u
+#define SINK  2u
+
+struct world {
+    struct vmlog_pool pool;
+    struct vm_table table;
+};
+
+static int
+open_world(void **state)
+{
+    struct world *world = calloc(1, sizeof(*world));
+
+    if (!world)
+        return -1;
+    world->pool.limit = 1 << 20;
+    world->pool.own = 1 << 20;
+    world->table.pool = &world->pool;
+    world->table.limit = LIMIT;
+    world->table.slots = SINK + 1;
+    *state = world;
+    return 0;
+}
+
+static int
+close_world(void **state)
+{
+    struct world *world = *state;
+
+    vm_table_fini(&world->table);
+    assert_null(world->table.vms);
+    assert_null(world->table.streams);
+    assert_int_equal(world->pool.used + world->pool.spare, 0);
+    free(world);
+    return 0;
+}
+
+/* A UUID, or a boot id, of one letter. */
+static const uint8_t *
+id(char letter)
+{
+    static uint8_t ids[256][GR_UUID_SIZE];
+    uint8_t *out = ids[(uint8_t)letter];
+
+    memset(out, letter, GR_UUID_SIZE);
+    return out;
+}
+
+static struct vm *
+add_vm(struct world *world, char letter)
+{
+    struct vm *vm = vm_add(&world->table, id(letter));
+
+    if (vm)
+        vmlog_join(&vm->log, SINK);
+    return vm;
+}
+
+static struct stream *
+add_stream(struct world *world, struct vm *vm, char boot)
+{
+    struct stream *stream = vm_stream_add(&world->table, vm, GR_LINUX, id(boot), 1);
+
+    if (stream)
+        vmlog_join_stream(&stream->log, SINK);
+    return stream;
+}
+
+static void
+append(struct vm *vm, struct stream *stream)
+{
+    struct vmlog_entry entry = {
+        .stream = &stream->log, .sequence = stream->log.last + 1, .count = 1, .end = 10, .cls = CLASS_FILE
+    };
+
+    assert_non_null(vmlog_reserve(&vm->log, 10, false));
+    vmlog_commit(&vm->log, &entry);
+}
+
+/* Announces the stream, and sends all that is in the log if the mask says so, else passes over it. */
+static enum vmlog_peek
+send_all(struct vm *vm, struct stream *stream, uint32_t class_mask)
+{
+    struct vmlog_filter filter = { .class_mask = class_mask };
+    struct iovec iov[4];
+    struct iovec rest;
+    struct vmlog_batch batch = { .iov = iov, .max = 4 };
+    struct vmlog_stream *unknown;
+    enum vmlog_peek result;
+
+    vmlog_announce(&stream->log, SINK, 1);
+    result = vmlog_peek(&vm->log, SINK, &filter, 1, &batch, 4096, &unknown);
+    vmlog_sent(&vm->log, SINK, batch.bytes, &rest);
+    return result;
+}
+
+/* ---- the table of VMs ---- */
+
+static void
+test_found_by_uuid(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+    struct vm *b = add_vm(world, 'b');
+
+    assert_string_equal(a->uuid_text, "61616161-6161-6161-6161-616161616161");
+    assert_ptr_equal(vm_find(&world->table, id('a')), a);
+    assert_ptr_equal(vm_find(&world->table, id('b')), b);
+    assert_null(vm_find(&world->table, id('c')));
+    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
+        assert_ptr_equal(a->turns[sink].vm, a);
+}
+
+/* At the limit the oldest VM makes room that nobody misses; never one that is connected, that has something
+ * queued, that is paused, or that is in somebody's list. */
+static void
+test_limit_forgets_the_idle(void **state)
+{
+    struct world *world = *state;
+    struct vm *vms[LIMIT];
+
+    for (unsigned i = 0; i < LIMIT; i++)
+        vms[i] = add_vm(world, (char)('a' + i));
+    vms[0]->connected = 1;
+    append(vms[1], add_stream(world, vms[1], '1'));
+    assert_non_null(add_vm(world, 'd'));
+    assert_null(vm_find(&world->table, id('c')));
+    assert_non_null(vm_find(&world->table, id('a')));
+    assert_non_null(vm_find(&world->table, id('b')));
+}
+
+static void
+test_limit_spares_the_busy(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+    struct vm *b = add_vm(world, 'b');
+    struct vm *c = add_vm(world, 'c');
+
+    a->connected = 1;
+    b->paused = true;
+    c->dirty = true;
+    assert_null(add_vm(world, 'd'));
+    c->dirty = false;
+    c->turns[VMLOG_SINKS - 1].active = true;
+    assert_null(add_vm(world, 'd'));
+    assert_non_null(vm_find(&world->table, id('c')));
+    c->turns[VMLOG_SINKS - 1].active = false;
+    assert_non_null(add_vm(world, 'd'));
+    assert_null(vm_find(&world->table, id('c')));
+}
+
+/* A log may be empty while a gap in it was not told yet, or not acknowledged: to forget the VM then would
+ * lose events without a word. */
+static void
+test_a_gap_is_not_forgotten(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+    struct stream *stream = vm_stream_add(&world->table, a, GR_LINUX, id('1'), 10);
+    uint64_t first;
+    uint64_t last;
+
+    vmlog_join_stream(&stream->log, SINK);
+    assert_true(vmlog_gap_before(&a->log, SINK, &stream->log, 3, 9, 1));
+    assert_null(a->log.first);
+    add_vm(world, 'b')->connected = 1;
+    add_vm(world, 'c')->connected = 1;
+    assert_null(add_vm(world, 'd'));
+    assert_int_equal(send_all(a, stream, 0), VMLOG_TELL_GAP);
+    assert_true(vmlog_gap_next(&a->log, SINK, &stream->log, &first, &last));
+    assert_null(add_vm(world, 'd'));
+    assert_true(vmlog_ack(&a->log, SINK, &stream->log, 9));
+    assert_non_null(add_vm(world, 'd'));
+    assert_null(vm_find(&world->table, id('a')));
+}
+
+/* Nor is it kept for a sink that takes part no more. */
+static void
+test_a_gap_leaves_with_its_sink(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+    struct stream *stream = vm_stream_add(&world->table, a, GR_LINUX, id('1'), 10);
+
+    vmlog_join_stream(&stream->log, SINK);
+    assert_true(vmlog_gap_before(&a->log, SINK, &stream->log, 3, 9, 1));
+    vmlog_leave(&a->log, SINK);
+    add_vm(world, 'b')->connected = 1;
+    add_vm(world, 'c')->connected = 1;
+    assert_non_null(add_vm(world, 'd'));
+}
+
+/* ---- streams ---- */
+
+static void
+test_streams_found(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+    struct stream *first = add_stream(world, a, '1');
+    struct stream *second = add_stream(world, a, '2');
+    struct stream *other = vm_stream_add(&world->table, a, GR_VMX, id('1'), 100);
+
+    assert_int_equal(other->log.last, 99);
+    assert_int_equal(other->log.accepted, 99);
+    assert_int_equal(other->start, 100);
+    assert_ptr_equal(vm_stream_find(a, GR_LINUX, id('1')), first);
+    assert_ptr_equal(vm_stream_find(a, GR_LINUX, id('2')), second);
+    assert_ptr_equal(vm_stream_find(a, GR_VMX, id('1')), other);
+    assert_null(vm_stream_find(a, GR_VMX, id('2')));
+    assert_ptr_equal(vm_stream_by_id(&world->table, first->log.id), first);
+    assert_null(vm_stream_by_id(&world->table, 0));
+    assert_null(vm_stream_by_id(&world->table, other->log.id + 1));
+    assert_string_equal(first->boot_text, "31313131-3131-3131-3131-313131313131");
+}
+
+static void
+test_stream_limit(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+    struct stream *streams[VM_STREAMS_MAX];
+
+    for (unsigned i = 0; i < VM_STREAMS_MAX; i++)
+        assert_non_null(streams[i] = add_stream(world, a, (char)('A' + i)));
+    assert_null(add_stream(world, a, 'z'));
+
+    /* ended, but somebody waits for what it brought */
+    streams[3]->ended = true;
+    append(a, streams[5]);
+    assert_null(add_stream(world, a, 'z'));
+    send_all(a, streams[5], 0);
+    assert_null(a->log.first);
+
+    /* ended, and taken up again by a guest */
+    streams[3]->guest = world;
+    assert_null(add_stream(world, a, 'z'));
+    streams[3]->guest = NULL;
+    assert_non_null(add_stream(world, a, 'z'));
+    assert_int_equal(a->stream_count, VM_STREAMS_MAX);
+    assert_null(vm_stream_find(a, GR_LINUX, id('D')));
+    assert_non_null(add_vm(world, 'b'));
+    assert_non_null(add_stream(world, vm_find(&world->table, id('b')), 'A')); /* the limit is one VM's */
+}
+
+/* A stream that ended stays until the SVM has acknowledged its gap. */
+static void
+test_a_stream_with_a_gap_stays(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+    struct stream *stream = vm_stream_add(&world->table, a, GR_LINUX, id('1'), 10);
+    uint64_t first;
+    uint64_t last;
+
+    vmlog_join_stream(&stream->log, SINK);
+    assert_true(vmlog_gap_before(&a->log, SINK, &stream->log, 3, 9, 1));
+    stream->ended = true;
+    assert_non_null(add_stream(world, a, '2'));
+    assert_ptr_equal(vm_stream_find(a, GR_LINUX, id('1')), stream);
+    assert_int_equal(send_all(a, stream, 0), VMLOG_TELL_GAP);
+    assert_true(vmlog_gap_next(&a->log, SINK, &stream->log, &first, &last));
+    assert_true(vmlog_ack(&a->log, SINK, &stream->log, 9));
+    assert_non_null(add_stream(world, a, '3'));
+    assert_null(vm_stream_find(a, GR_LINUX, id('1')));
+}
+
+/* Numbers are not used again: an acknowledgement that comes late must not meet another stream. */
+static void
+test_numbers_grow(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+    struct stream *stream = add_stream(world, a, '1');
+    uint32_t number = stream->log.id;
+
+    stream->ended = true;
+    stream = add_stream(world, a, '2');
+    assert_null(vm_stream_by_id(&world->table, number));
+    assert_int_equal(stream->log.id, number + 1);
+}
+
+/* The stream that gimuxd has of a VM goes with it, and is not looked for in freed memory. */
+static void
+test_own_stream_is_forgotten(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+
+    a->own = add_stream(world, a, '1');
+    a->own->ended = true;
+    assert_non_null(add_stream(world, a, '2'));
+    assert_null(a->own);
+}
+
+/* ---- counts ---- */
+
+static void
+test_counts_survive(void **state)
+{
+    struct world *world = *state;
+    struct vm *a = add_vm(world, 'a');
+    struct stream *stream = add_stream(world, a, '1');
+    struct vm_counts counts = { 0 };
+
+    append(a, stream);
+    append(a, stream);
+    send_all(a, stream, CLASS_MASK_ALL);
+    assert_true(vmlog_ack(&a->log, SINK, &stream->log, 2));
+    append(a, stream);
+    send_all(a, stream, 0);
+    vm_count(&world->table, a, SINK, &counts);
+    assert_int_equal(counts.delivered, 2);
+    assert_int_equal(counts.filtered, 1);
+    assert_int_equal(counts.gapped, 0);
+
+    stream->ended = true; /* first the stream is forgotten, then the VM */
+    add_stream(world, a, '2');
+    assert_null(vm_stream_find(a, GR_LINUX, id('1')));
+    for (char letter = 'b'; letter <= 'd'; letter++)
+        assert_non_null(add_vm(world, letter));
+    assert_null(vm_find(&world->table, id('a')));
+    memset(&counts, 0, sizeof(counts));
+    vm_count(&world->table, NULL, SINK, &counts);
+    assert_int_equal(counts.delivered, 2);
+    assert_int_equal(counts.filtered, 1);
+    vm_count(&world->table, NULL, SINK + 1, &counts); /* adds, and keeps sinks apart */
+    assert_int_equal(counts.delivered, 2);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_found_by_uuid, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_limit_forgets_the_idle, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_limit_spares_the_busy, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_a_gap_is_not_forgotten, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_a_gap_leaves_with_its_sink, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_streams_found, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_stream_limit, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_a_stream_with_a_gap_stays, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_numbers_grow, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_own_stream_is_forgotten, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_counts_survive, open_world, close_world),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
