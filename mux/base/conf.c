@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "mux/base/option.h"
-#include "mux/vmlog/chunk.h"
 #include "proto/event_class.h"
 
 /* ---- libconfuse: the file's grammar ---- */
@@ -274,12 +273,12 @@ take_vms(struct conf *conf, cfg_t *cfg)
 static bool
 check_windows(const struct conf *conf, cfg_t *cfg)
 {
-    uint64_t needed = VMLOG_LARGE_CHUNK;
+    uint64_t needed = CONF_LOG_CHUNK;
     uint64_t windows = 0;
 
     for (unsigned i = 0; i < conf->solution_count; i++) {
         windows += conf->solutions[i].window;
-        needed += conf->solutions[i].policy == CONF_POLICY_DROP ? 2 * (uint64_t)VMLOG_LARGE_CHUNK : 0;
+        needed += conf->solutions[i].policy == CONF_POLICY_DROP ? 2 * (uint64_t)CONF_LOG_CHUNK : 0;
     }
     if (windows > conf->limits.vm_log / 2)
         cfg_error(cfg, "solutions: windows of %llu bytes in all, expected at most half of limits.vm_log",

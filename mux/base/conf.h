@@ -13,8 +13,9 @@
 
 #define CONF_PATH_MAX      256
 #define CONF_NAME_MAX      64
-#define CONF_SOLUTIONS_MAX 16 /* VMLOG_SINKS */
-#define CONF_LIST_MAX      64 /* entries of a list option */
+#define CONF_SOLUTIONS_MAX 16                  /* VMLOG_SINKS */
+#define CONF_LOG_CHUNK     ((size_t)64 * 1024) /* bytes by which a VM log grows: VMLOG_LARGE_CHUNK */
+#define CONF_LIST_MAX      64                  /* entries of a list option */
 
 enum conf_policy { CONF_POLICY_PAUSE, CONF_POLICY_DROP, CONF_POLICY_SPILL };
 enum conf_durability { CONF_DELIVERED, CONF_PROCESS, CONF_DISK };

@@ -263,8 +263,7 @@ dial_list_thaw(struct dial_list *list)
 }
 
 bool
-dial_list_import_guest(struct dial_list *list, const Gimux__Handover__V1__Guest *from,
-                       struct handover_files *files)
+dial_list_import_guest(struct dial_list *list, struct parcel *parcel, const Gimux__Handover__V1__Guest *from)
 {
     struct address address;
     struct dialled *dialled = NULL;
@@ -276,7 +275,7 @@ dial_list_import_guest(struct dial_list *list, const Gimux__Handover__V1__Guest 
                 memcmp(dialled->vm.uuid, from->door->vm_uuid.data, GR_UUID_SIZE) == 0)
                 break;
     if (!dialled)
-        return guest_import(list->guests, from, files, NULL, NULL);
+        return guest_import(list->guests, parcel, from, NULL, NULL);
     dialled->in_session = true;
-    return guest_import(list->guests, from, files, on_session_gone, dialled);
+    return guest_import(list->guests, parcel, from, on_session_gone, dialled);
 }

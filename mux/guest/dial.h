@@ -33,7 +33,7 @@ void dial_list_thaw(struct dial_list *list);
 
 /* A session of the gimuxd that this one relieves goes on: if that has dialled its VM, it is not dialled again
  * while the session stands. See guest_import. */
-bool dial_list_import_guest(struct dial_list *list, const Gimux__Handover__V1__Guest *from,
-                            struct handover_files *files);
+bool dial_list_import_guest(struct dial_list *list, struct parcel *parcel,
+                            const Gimux__Handover__V1__Guest *from);
 
 #endif

@@ -6,25 +6,21 @@
 #include "mux/guest/door.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
 
 #include "mux/base/log.h"
+#include "mux/net/listen.h"
 
-#define BACKLOG          256
-#define VM_MODE          0660 /* of a VM's socket that is open to a group */
-#define ACCEPT_AT_ONCE   64   /* connections taken in one turn */
-#define NO_ACCEPT_MS     500  /* how long a door rests when descriptors have run out */
-#define CONNECT_LINE_MAX 64   /* bytes of a VMM's answer to CONNECT */
-#define STEP_MS          10   /* between attempts to listen */
+#define VM_MODE        0660 /* of a VM's socket that is open to a group */
+#define ACCEPT_AT_ONCE 64   /* connections taken in one turn */
+#define NO_ACCEPT_MS   500  /* how long a door rests when descriptors have run out */
 
 enum door_kind { DOOR_VSOCK, DOOR_VM, DOOR_SHARED, DOOR_VMX };
 
@@ -110,84 +106,6 @@ on_rested(void *arg)
 
 /* ---- opening ---- */
 
-/* A socket file that nobody listens on is a leftover of a process that was killed. */
-static bool
-remove_leftover(const struct address *address, const struct sockaddr_storage *name, socklen_t len)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct stat info;
-    bool dead;
-
-    if (fd < 0)
-        return false;
-    dead = connect(fd, (const struct sockaddr *)name, len) != 0 && errno == ECONNREFUSED;
-    close(fd);
-    return dead && lstat(address->path, &info) == 0 && S_ISSOCK(info.st_mode) && unlink(address->path) == 0;
-}
-
-/* Binds and listens. Returns whether that worked, with errno set. */
-static bool
-try_listen(int fd, const struct address *address, const struct sockaddr_storage *name, socklen_t len)
-{
-    int result = bind(fd, (const struct sockaddr *)name, len);
-
-    if (result != 0 && errno == EADDRINUSE && address->kind == ADDRESS_UNIX) {
-        if (remove_leftover(address, name, len))
-            result = bind(fd, (const struct sockaddr *)name, len);
-        else
-            errno = EADDRINUSE;
-    }
-    return result == 0 && listen(fd, BACKLOG) == 0;
-}
-
-int
-listen_open(const struct address *address, mode_t mode, const struct sandbox_user *user, unsigned patience_ms)
-{
-    const struct timespec step = { .tv_nsec = STEP_MS * 1000000L };
-    struct sockaddr_storage name;
-    socklen_t len = address_to_sockaddr(address, &name);
-    int fd = socket(name.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    mode_t mask = umask(0777 & ~mode);
-    bool good = fd >= 0 && try_listen(fd, address, &name, len);
-    int why;
-
-    for (unsigned waited = 0; !good && fd >= 0 && errno == EADDRINUSE && waited < patience_ms;
-         waited += STEP_MS) {
-        nanosleep(&step, NULL);
-        good = try_listen(fd, address, &name, len);
-    }
-    umask(mask);
-    if (good && (address->kind != ADDRESS_UNIX || sandbox_give(user, address->path, (gid_t)-1)))
-        return fd;
-    why = errno;
-    if (fd >= 0)
-        close(fd);
-    errno = why;
-    return -1;
-}
-
-/* The number of a group, from its name or its number. Read from /etc/group itself: a static program has no
- * NSS. */
-static bool
-find_group(const char *name, gid_t *gid)
-{
-    FILE *file = fopen("/etc/group", "re");
-    const struct group *group;
-    char *end;
-
-    *gid = (gid_t)strtoul(name, &end, 10);
-    /* cppcheck-suppress fgetgrentCalled ; there is one thread */
-    while (file && *end != '\0' && (group = fgetgrent(file))) {
-        if (strcmp(group->gr_name, name) == 0) {
-            *gid = group->gr_gid;
-            end = (char *)"";
-        }
-    }
-    if (file)
-        fclose(file);
-    return *end == '\0';
-}
-
 /* Lets the VMM, which need not be root, connect to its VM's socket. */
 static bool
 open_to_group(const char *path, const char *name)
@@ -197,14 +115,14 @@ open_to_group(const char *path, const char *name)
 
     if (name[0] == '\0')
         return true;
-    if (!find_group(name, &gid)) {
+    if (!user_find_group(name, &gid)) {
         log_error(NULL, "doors: vm_group = \"%s\": no such group", name);
         return false;
     }
     if (lstat(path, &info) == 0 && (info.st_gid == gid || lchown(path, (uid_t)-1, gid) == 0) &&
         ((info.st_mode & 0777) == VM_MODE || chmod(path, VM_MODE) == 0))
         return true;
-    log_error(NULL, "cannot open unix:%s to group %s: %s%s", path, name, strerror(errno), sandbox_as());
+    log_error(NULL, "cannot open unix:%s to group %s: %s%s", path, name, strerror(errno), user_as());
     return false;
 }
 
@@ -213,7 +131,7 @@ close_socket(const struct address *address, int fd)
 {
     close(fd);
     if (address->kind == ADDRESS_UNIX && unlink(address->path) != 0 && errno != ENOENT)
-        log_info(NULL, "cannot remove unix:%s: %s%s", address->path, strerror(errno), sandbox_as());
+        log_info(NULL, "cannot remove unix:%s: %s%s", address->path, strerror(errno), user_as());
 }
 
 static void
@@ -270,7 +188,7 @@ want_door(struct door_list *list, const struct address *address, enum door_kind 
         door->rest = loop_timer_new(list->loop, on_rested, door);
         if (!door->watch || !door->rest) {
             log_error(NULL, "cannot listen on %s: %s%s", address_format(address, text), strerror(errno),
-                      sandbox_as());
+                      user_as());
             close_door(door);
             return false;
         }
@@ -306,7 +224,7 @@ want_vm_doors(struct door_list *list, const struct conf *conf, const struct conf
 
     snprintf(port, sizeof(port), "%u", conf->doors.port);
     if (conf->doors.vm_dir[0] && mkdir(conf->doors.vm_dir, 0755) == 0) {
-        sandbox_give(list->user, conf->doors.vm_dir, (gid_t)-1);
+        user_give(list->user, conf->doors.vm_dir, (gid_t)-1);
         log_info(NULL, "made the directory %s", conf->doors.vm_dir);
     }
     if (conf->doors.vm_dir[0])
@@ -319,8 +237,7 @@ want_vm_doors(struct door_list *list, const struct conf *conf, const struct conf
 /* ---- all of them ---- */
 
 void
-door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests,
-               const struct sandbox_user *user)
+door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests, const struct user *user)
 {
     *list =
         (struct door_list){ .loop = loop, .guests = guests, .user = user, .patience = LISTEN_PATIENCE_MS };
@@ -405,32 +322,33 @@ door_list_thaw(struct door_list *list)
 }
 
 void
-door_list_export(const struct door_list *list, Gimux__Handover__V1__Handover *message,
-                 struct handover_files *files)
+door_list_export(const struct door_list *list, struct parcel *parcel)
 {
     const struct door *door;
 
     LIST_FOREACH (door, &list->doors, in_list)
-        handover_add_socket(message, files, &door->address, door->fd);
+        parcel_add_socket(parcel, &door->address, door->fd);
 }
 
-void
-door_list_import(struct door_list *list, const Gimux__Handover__V1__Handover *message,
-                 struct handover_files *files)
+bool
+door_list_import(struct door_list *list, struct parcel *parcel)
 {
     list->frozen = list->dialled.frozen = true;
-    for (size_t i = 0; i < message->n_sockets; i++) {
-        struct spare *spare = handover_alloc(sizeof(*spare));
+    for (size_t i = 0; i < parcel->message->n_sockets; i++) {
+        const Gimux__Handover__V1__Socket *from = parcel->message->sockets[i];
+        struct address address;
+        struct spare *spare;
 
-        spare->fd = handover_take_out(files, message->sockets[i]->descriptor);
-        if (spare->fd >= 0 && !address_parse(message->sockets[i]->address, &spare->address)) {
-            LIST_INSERT_HEAD(&list->spares, spare, in_list);
-            continue;
-        }
-        if (spare->fd >= 0)
-            close(spare->fd);
-        free(spare);
+        if (address_parse(from->address, &address))
+            continue; /* a kind that this version does not know */
+        spare = calloc(1, sizeof(*spare));
+        if (!spare)
+            return false;
+        spare->address = address;
+        spare->fd = descriptors_take(&parcel->files, from->descriptor);
+        LIST_INSERT_HEAD(&list->spares, spare, in_list);
     }
+    return true;
 }
 
 int
@@ -450,7 +368,7 @@ door_list_take(struct door_list *list, const struct address *address)
     }
     if (fd >= 0 && address->kind == ADDRESS_UNIX && list->user->given && lstat(address->path, &info) == 0 &&
         info.st_uid != list->user->uid) /* it belongs to whoever this gimuxd becomes */
-        sandbox_give(list->user, address->path, info.st_mode & S_IRWXG ? info.st_gid : (gid_t)-1);
+        user_give(list->user, address->path, info.st_mode & S_IRWXG ? info.st_gid : (gid_t)-1);
     return fd;
 }
 

@@ -5,10 +5,10 @@
 #include <stdbool.h>
 
 #include "mux/base/conf.h"
+#include "mux/base/user.h"
 #include "mux/guest/dial.h"
 #include "mux/guest/guest.h"
 #include "mux/net/loop.h"
-#include "mux/process/sandbox.h"
 
 struct door;
 struct spare;
@@ -17,8 +17,8 @@ struct door_list {
     struct loop *loop;
     struct guest_list *guests;
     const struct conf *conf;
-    const struct sandbox_user *user; /* who owns UNIX sockets and directories that are made */
-    unsigned patience;               /* ms that listen_open may wait; the loop must not */
+    const struct user *user; /* who owns UNIX sockets and directories that are made */
+    unsigned patience;       /* ms that listen_open may wait; the loop must not */
     LIST_HEAD(open_doors, door) doors;
     struct dial_list dialled;               /* doors, too, but gimuxd goes there */
     LIST_HEAD(spare_sockets, spare) spares; /* taken over, and not yet needed */
@@ -26,7 +26,7 @@ struct door_list {
 };
 
 void door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests,
-                    const struct sandbox_user *user);
+                    const struct user *user);
 
 /* Opens the doors of the configuration that are not open yet, closes those that it has no more, dials and
  * hangs up likewise; the others, and who came in by them, stay. Returns false, having logged each, if a door
@@ -42,14 +42,12 @@ void door_list_close(struct door_list *list);
 void door_list_freeze(struct door_list *list);
 void door_list_thaw(struct door_list *list);
 
-/* Adds every listening socket to the message and the files; they stay ours, too. While frozen. */
-void door_list_export(const struct door_list *list, Gimux__Handover__V1__Handover *message,
-                      struct handover_files *files);
+/* Adds every listening socket to the parcel; they stay ours, too. While frozen. */
+void door_list_export(const struct door_list *list, struct parcel *parcel);
 
 /* The sockets of another gimuxd are taken instead of new ones opened, by address. Before door_list_set_conf,
- * after which the list is frozen. */
-void door_list_import(struct door_list *list, const Gimux__Handover__V1__Handover *message,
-                      struct handover_files *files);
+ * after which the list is frozen. False if out of memory. */
+bool door_list_import(struct door_list *list, struct parcel *parcel);
 
 /* Takes the socket of that address out of those that were imported: -1 if there is none. */
 int door_list_take(struct door_list *list, const struct address *address);
@@ -60,14 +58,5 @@ void door_list_taken(struct door_list *list);
 
 /* The other gimuxd goes on: what was opened here beside its sockets is removed. For who exits then. */
 void door_list_abandon(struct door_list *list);
-
-/* A non-blocking socket that listens on a UNIX or vsock address. A UNIX one has that mode and belongs to the
- * user; the socket file of a process that was killed is replaced. If somebody listens there, waits up to
- * patience_ms for its end. Returns -1 with errno set if it cannot be had. */
-int listen_open(const struct address *address, mode_t mode, const struct sandbox_user *user,
-                unsigned patience_ms);
-
-/* For the patience of those who start: a process that was killed holds its sockets for a little while. */
-#define LISTEN_PATIENCE_MS 1000u
 
 #endif

@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 #include "mux/base/conf.h"
+#include "mux/base/parcel.h"
 #include "mux/net/conn.h"
 #include "mux/net/loop.h"
-#include "mux/process/handover.h"
 #include "mux/route/route.h"
 
 /* What is known of whoever connects, from the door that it came by. */
@@ -65,16 +65,14 @@ bool guest_adopt(struct guest_list *list, struct conn *conn, const struct guest_
 /* After guest_list_pause: reads on, as before it. */
 void guest_list_resume(struct guest_list *list);
 
-/* Adds every session to the message and its socket to the files; they stay ours, too. After guest_list_pause.
- */
-void guest_list_export(const struct guest_list *list, Gimux__Handover__V1__Handover *message,
-                       struct handover_files *files);
+/* Adds every session and its socket to the parcel; they stay ours, too. After guest_list_pause. */
+void guest_list_export(const struct guest_list *list, struct parcel *parcel);
 
-/* A session of another gimuxd goes on here, paused; its stream must be there already (route_take_stream).
- * `gone` as in guest_adopt. False, having logged why, if it cannot; it is then not fit for anything but to
- * exit. */
-bool guest_import(struct guest_list *list, const Gimux__Handover__V1__Guest *from,
-                  struct handover_files *files, void (*gone)(void *arg), void *arg);
+/* A session of another gimuxd, one of the parcel's message, goes on here, paused; its stream must be there
+ * already (route_take_stream). `gone` as in guest_adopt. False, having logged why, if it cannot; it is then
+ * not fit for anything but to exit. */
+bool guest_import(struct guest_list *list, struct parcel *parcel, const Gimux__Handover__V1__Guest *from,
+                  void (*gone)(void *arg), void *arg);
 
 /* The other gimuxd has let go: the sessions that were imported are read, and told what is accepted. */
 void guest_list_taken(struct guest_list *list);

@@ -7,73 +7,64 @@
 #include "mux/guest/inner.h"
 
 static void
-export_volumes(const struct volume_map *map, Gimux__Handover__V1__Guest *to)
+export_volumes(const struct volume_map *map, struct parcel *parcel, Gimux__Handover__V1__Guest *to)
 {
     for (uint32_t i = 0; map && i < map->count; i++) {
-        Gimux__Handover__V1__Volume *volume = handover_alloc(sizeof(*volume));
+        Gimux__Handover__V1__Volume *volume = PARCEL_ADD(parcel, to->volumes, to->n_volumes, volume);
 
-        gimux__handover__v1__volume__init(volume);
         volume->letter = (unsigned char)map->volumes[i].letter;
-        volume->device = handover_text(map->volumes[i].device);
-        handover_grow((void ***)&to->volumes, &to->n_volumes, volume);
+        volume->device = parcel_text(parcel, map->volumes[i].device);
     }
 }
 
-static Gimux__Handover__V1__Door *
-export_door(const struct guest_door *door)
+static void
+export_door(const struct guest_door *door, struct parcel *parcel, Gimux__Handover__V1__Guest *guest)
 {
-    Gimux__Handover__V1__Door *to = handover_alloc(sizeof(*to));
+    Gimux__Handover__V1__Door *to = PARCEL_SET(parcel, guest->door, door);
 
-    gimux__handover__v1__door__init(to);
-    to->name = handover_text(door->name);
+    to->name = parcel_text(parcel, door->name);
     to->proved = door->proved;
-    to->vm_uuid = handover_bytes(door->vm_uuid, GR_UUID_SIZE);
+    to->vm_uuid = parcel_bytes(parcel, door->vm_uuid, GR_UUID_SIZE);
     to->unknown = door->unknown;
     to->vmx = door->vmx;
     to->cid = door->cid;
-    return to;
 }
 
-static Gimux__Handover__V1__Guest *
-export_guest(const struct guest *guest, const struct conn_rest *rest)
+static void
+export_guest(const struct guest *guest, const struct conn_rest *rest, struct parcel *parcel)
 {
-    Gimux__Handover__V1__Guest *to = handover_alloc(sizeof(*to));
+    Gimux__Handover__V1__Guest *to =
+        PARCEL_ADD(parcel, parcel->message->guests, parcel->message->n_guests, guest);
 
-    gimux__handover__v1__guest__init(to);
-    to->door = export_door(&guest->door);
+    to->descriptor = parcel_file(parcel, conn_fd(guest->conn));
+    export_door(&guest->door, parcel, to);
     if (guest->stream) {
-        to->vm_uuid = handover_bytes(guest->stream->vm->uuid, GR_UUID_SIZE);
+        to->vm_uuid = parcel_bytes(parcel, guest->stream->vm->uuid, GR_UUID_SIZE);
         to->driver = guest->stream->driver;
-        to->boot_id = handover_bytes(guest->stream->boot_id, GR_UUID_SIZE);
+        to->boot_id = parcel_bytes(parcel, guest->stream->boot_id, GR_UUID_SIZE);
     }
     to->acked = guest->acked;
     to->silent = guest->state == GUEST_SILENT;
     to->spoken = guest->spoken;
     to->heard = guest->heard;
     to->spoke = guest->spoke;
-    export_volumes(guest->volumes, to);
-    to->input = handover_bytes(rest->in, rest->in_len);
-    to->output = handover_bytes(rest->out, rest->out_len);
+    export_volumes(guest->volumes, parcel, to);
+    to->input = parcel_bytes(parcel, rest->in, rest->in_len);
+    to->output = parcel_bytes(parcel, rest->out, rest->out_len);
     if (guest->gone)
-        to->dialled = handover_text(guest->door.name);
-    return to;
+        to->dialled = parcel_text(parcel, guest->door.name);
 }
 
 void
-guest_list_export(const struct guest_list *list, Gimux__Handover__V1__Handover *message,
-                  struct handover_files *files)
+guest_list_export(const struct guest_list *list, struct parcel *parcel)
 {
     const struct guest *guest;
 
     LIST_FOREACH (guest, &list->guests, in_list) {
         struct conn_rest rest;
-        Gimux__Handover__V1__Guest *to;
 
-        if (guest->state == GUEST_CLOSED || !conn_export(guest->conn, &rest))
-            continue;
-        to = export_guest(guest, &rest);
-        to->descriptor = handover_add(files, conn_fd(guest->conn));
-        handover_grow((void ***)&message->guests, &message->n_guests, to);
+        if (guest->state != GUEST_CLOSED && conn_export(guest->conn, &rest))
+            export_guest(guest, &rest, parcel);
     }
 }
 
@@ -151,20 +142,22 @@ import_guest(struct guest *guest, const Gimux__Handover__V1__Guest *from, int fd
 }
 
 bool
-guest_import(struct guest_list *list, const Gimux__Handover__V1__Guest *from, struct handover_files *files,
+guest_import(struct guest_list *list, struct parcel *parcel, const Gimux__Handover__V1__Guest *from,
              void (*gone)(void *arg), void *arg)
 {
-    struct guest *guest = handover_alloc(sizeof(*guest));
-    int fd = handover_take_out(files, from->descriptor);
+    struct guest *guest = calloc(1, sizeof(*guest));
+    int fd = descriptors_take(&parcel->files, from->descriptor);
 
-    guest->list = list;
-    guest->spoken = from->spoken;
-    guest->heard = from->heard;
-    guest->spoke = from->spoke;
-    guest->gone = gone;
-    guest->gone_arg = arg;
-    if (fd >= 0 && import_guest(guest, from, fd))
-        return true;
+    if (guest) {
+        guest->list = list;
+        guest->spoken = from->spoken;
+        guest->heard = from->heard;
+        guest->spoke = from->spoke;
+        guest->gone = gone;
+        guest->gone_arg = arg;
+        if (fd >= 0 && import_guest(guest, from, fd))
+            return true;
+    }
     log_error(NULL, "upgrade: the connection of %s cannot be taken over",
               from->door ? from->door->name : "a driver");
     return false;

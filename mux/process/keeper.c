@@ -25,8 +25,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mux/base/descriptors.h"
 #include "mux/base/log.h"
 #include "mux/process/pidfile.h"
+#include "mux/process/terminal.h"
 
 #define FORMER_MS 5000 /* how long the worker of a keeper that was killed may still be there */
 
@@ -69,53 +71,24 @@ now_ms(void)
 bool
 keeper_send(int control, enum keeper_word word, int fd)
 {
-    char byte = (char)word;
-    struct iovec iov = { &byte, 1 };
-    union {
-        char buf[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } space = { .buf = { 0 } };
-    struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+    const char byte = (char)word;
 
-    if (fd >= 0) {
-        struct cmsghdr *header;
-
-        message.msg_control = space.buf;
-        message.msg_controllen = sizeof(space.buf);
-        header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(header), &fd, sizeof(int));
-    }
-    return sendmsg(control, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+    return descriptors_send(control, &byte, 1, &fd, fd >= 0, 0);
 }
 
 int
 keeper_receive(int control, int *fd)
 {
+    struct descriptors came = { 0 };
     char byte;
-    struct iovec iov = { &byte, 1 };
-    union {
-        char buf[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } space;
-    struct msghdr message = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space.buf, .msg_controllen = sizeof(space.buf)
-    };
-    ssize_t len = recvmsg(control, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    struct cmsghdr *header;
+    ssize_t len = descriptors_receive(control, &byte, 1, &came, 0);
+    int error = errno;
 
-    *fd = -1;
-    if (len < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -1;
-    if (len == 0)
-        return -1;
-    header = CMSG_FIRSTHDR(&message);
-    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-        header->cmsg_len == CMSG_LEN(sizeof(int)))
-        memcpy(fd, CMSG_DATA(header), sizeof(int));
-    return byte;
+    *fd = descriptors_take(&came, 1);
+    descriptors_fini(&came, true);
+    if (len < 0 && (error == ETIMEDOUT || error == EAGAIN || error == EINTR))
+        return 0;
+    return len > 0 ? byte : -1;
 }
 
 /* ---- starting a worker ---- */
@@ -266,16 +239,9 @@ forget(struct child *child)
 }
 
 static void
-leave_terminal(struct keeper *keeper)
+say_ready(struct keeper *keeper)
 {
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    if (null >= 0) {
-        dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO);
-        dup2(null, STDERR_FILENO);
-        close(null);
-    }
+    leave_terminal();
     if (write(keeper->ready, "r", 1) != 1)
         log_debug(NULL, "nobody waits for us to be up");
     close(keeper->ready);
@@ -299,7 +265,7 @@ on_up(struct keeper *keeper, struct child *child)
         kill(child->pid, SIGTERM);
     }
     if (keeper->ready >= 0)
-        leave_terminal(keeper);
+        say_ready(keeper);
     pass_held(keeper);
 }
 

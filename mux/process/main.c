@@ -6,8 +6,8 @@
 
 #include "mux/base/conf.h"
 #include "mux/base/log.h"
+#include "mux/base/user.h"
 #include "mux/process/keeper.h"
-#include "mux/process/sandbox.h"
 #include "mux/process/worker.h"
 #include "mux/store/store.h"
 #include "mux/svm/svm.h"
@@ -114,7 +114,7 @@ check_storage(const struct conf *conf)
         return true;
     good = store_check_dir(conf->storage.dir, why);
     if (why[0] != '\0')
-        log_line(good ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, NULL, "%s%s", why, sandbox_as());
+        log_line(good ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, NULL, "%s%s", why, user_as());
     return good;
 }
 
@@ -122,11 +122,11 @@ check_storage(const struct conf *conf)
 static bool
 check(const struct conf *conf)
 {
-    struct sandbox_user user;
+    struct user user;
     bool good;
 
     log_setup(false, LOG_LEVEL_WARNING);
-    if (!sandbox_find_user(conf->user, &user) || !sandbox_become(&user))
+    if (!user_find(conf->user, &user) || !user_become(&user))
         return false;
     good = svm_check_conf(conf);
     return check_storage(conf) && good;

@@ -1,5 +1,4 @@
-/* What the process may still do once everything is open: as which user it goes on, and which system calls it
- * may make.
+/* The system calls that the process may still make once everything is open.
  *
  * Three kinds of system calls. What the event loop and the storage thread need is allowed, where it matters
  * with certain arguments only. What they would never do, and what somebody who has taken the process over
@@ -9,9 +8,6 @@
 #include "mux/process/sandbox.h"
 
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -23,121 +19,11 @@
 
 #include "mux/base/log.h"
 
-#define GROUPS_MAX 64 /* of the user */
-
 #ifdef __SANITIZE_ADDRESS__ /* which looks into its own process at the end, and makes calls of its own */
 #define SANITIZED true
 #else
 #define SANITIZED false
 #endif
-
-static char as_user[80]; /* " (as user NAME)" */
-
-/* ---- the user ---- */
-
-const char *
-sandbox_as(void)
-{
-    return as_user;
-}
-
-/* Read from /etc/passwd itself: a static program has no NSS. */
-static bool
-find_user(const char *name, struct sandbox_user *user)
-{
-    FILE *file = fopen("/etc/passwd", "re");
-    const struct passwd *entry;
-    bool found = false;
-
-    /* cppcheck-suppress fgetpwentCalled ; there is one thread */
-    while (file && !found && (entry = fgetpwent(file))) {
-        found = strcmp(entry->pw_name, name) == 0;
-        user->uid = entry->pw_uid;
-        user->gid = entry->pw_gid;
-    }
-    if (file)
-        fclose(file);
-    return found;
-}
-
-bool
-sandbox_find_user(const char *name, struct sandbox_user *user)
-{
-    *user = (struct sandbox_user){ .name = name };
-    if (name[0] == '\0') {
-        if (geteuid() == 0)
-            log_info(NULL, "goes on as root: the configuration has no user");
-        return true;
-    }
-    if (!find_user(name, user)) {
-        log_error(NULL, "user = \"%s\": no such user in /etc/passwd", name);
-        return false;
-    }
-    if (geteuid() != 0) {
-        if (geteuid() != user->uid)
-            log_warning(NULL, "user = \"%s\": not started as root, so goes on as user number %u", name,
-                        (unsigned)geteuid());
-        return true;
-    }
-    if (user->uid == 0) {
-        log_error(NULL, "user = \"%s\": expected one that is not root", name);
-        return false;
-    }
-    user->given = true;
-    return true;
-}
-
-/* The groups that /etc/group lists the user in, its own first. */
-static size_t
-find_groups(const struct sandbox_user *user, gid_t groups[GROUPS_MAX])
-{
-    FILE *file = fopen("/etc/group", "re");
-    const struct group *group;
-    size_t count = 0;
-
-    groups[count++] = user->gid;
-    /* cppcheck-suppress fgetgrentCalled ; there is one thread */
-    while (file && (group = fgetgrent(file)))
-        for (char **member = group->gr_mem; *member && count < GROUPS_MAX; member++)
-            if (strcmp(*member, user->name) == 0)
-                groups[count++] = group->gr_gid;
-    if (file)
-        fclose(file);
-    return count;
-}
-
-bool
-sandbox_become(const struct sandbox_user *user)
-{
-    gid_t groups[GROUPS_MAX];
-
-    if (!user->given)
-        return true;
-    if (setgroups(find_groups(user, groups), groups) != 0 ||
-        setresgid(user->gid, user->gid, user->gid) != 0 || setresuid(user->uid, user->uid, user->uid) != 0 ||
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, SANITIZED, 0, 0, 0) != 0) {
-        log_error(NULL, "cannot become user %s: %s", user->name, strerror(errno));
-        return false;
-    }
-    if (setuid(0) == 0 || setgid(0) == 0) {
-        log_error(NULL, "cannot become user %s: root can be had back", user->name);
-        return false;
-    }
-    snprintf(as_user, sizeof(as_user), " (as user %s)", user->name);
-    return true;
-}
-
-bool
-sandbox_give(const struct sandbox_user *user, const char *path, gid_t group)
-{
-    uid_t owner = user->given ? user->uid : (uid_t)-1;
-
-    if (group == (gid_t)-1 && user->given)
-        group = user->gid;
-    return (owner == (uid_t)-1 && group == (gid_t)-1) || lchown(path, owner, group) == 0;
-}
-
-/* ---- system calls ---- */
 
 static const int allowed[] = {
     /* the event loop */

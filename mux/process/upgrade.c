@@ -44,22 +44,21 @@ typedef Gimux__Handover__V1__Handover Message;
 /* ---- what is given ---- */
 
 static void
-export_counters(Message *message)
+export_counters(struct parcel *parcel)
 {
-#define COUNTER(counter, kind, help)                                                                         \
-    {                                                                                                        \
-        Gimux__Handover__V1__Counter *to = handover_alloc(sizeof(*to));                                      \
-        gimux__handover__v1__counter__init(to);                                                              \
-        to->name = handover_text(#counter);                                                                  \
-        to->value = stats.counter;                                                                           \
-        handover_grow((void ***)&message->counters, &message->n_counters, to);                               \
-    }
+    Message *message = parcel->message;
+    Gimux__Handover__V1__Counter *to;
+
+#define COUNTER(total, kind, help)                                                                           \
+    to = PARCEL_ADD(parcel, message->counters, message->n_counters, counter);                                \
+    to->name = parcel_text(parcel, #total);                                                                  \
+    to->value = stats.total;
     STATS_DAEMON(COUNTER)
 #undef COUNTER
 }
 
 static void
-export_solutions(const struct route *route, Message *message)
+export_solutions(const struct route *route, struct parcel *parcel)
 {
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         const struct sink *sink = route->sinks[slot];
@@ -68,20 +67,19 @@ export_solutions(const struct route *route, Message *message)
 
         if (!sink)
             continue;
-        to = handover_alloc(sizeof(*to));
-        gimux__handover__v1__solution__init(to);
-        to->name = handover_text(sink->conf->name);
+        to = PARCEL_ADD(parcel, parcel->message->solutions, parcel->message->n_solutions, solution);
+        to->name = parcel_text(parcel, sink->conf->name);
         to->delivered = counts->delivered;
         to->filtered = counts->filtered;
         to->gapped = counts->gapped;
         to->sent_bytes = sink->sent_bytes;
         to->skips = sink->skips;
-        handover_grow((void ***)&message->solutions, &message->n_solutions, to);
     }
 }
 
 static void
-export_progress(const struct route *route, const struct stream *stream, Gimux__Handover__V1__Stream *to)
+export_progress(const struct route *route, const struct stream *stream, struct parcel *parcel,
+                Gimux__Handover__V1__Stream *to)
 {
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         const struct vmlog_progress *from;
@@ -90,32 +88,29 @@ export_progress(const struct route *route, const struct stream *stream, Gimux__H
         if (!route->sinks[slot])
             continue;
         from = &stream->log.sinks[slot];
-        progress = handover_alloc(sizeof(*progress));
-        gimux__handover__v1__progress__init(progress);
-        progress->solution = handover_text(route->sinks[slot]->conf->name);
+        progress = PARCEL_ADD(parcel, to->progress, to->n_progress, progress);
+        progress->solution = parcel_text(parcel, route->sinks[slot]->conf->name);
         progress->delivered = from->delivered;
         progress->filtered = from->filtered;
         progress->gapped = from->gapped;
-        handover_grow((void ***)&to->progress, &to->n_progress, progress);
     }
 }
 
-static Gimux__Handover__V1__Stream *
-export_stream(const struct route *route, const struct stream *stream)
+static void
+export_stream(const struct route *route, const struct stream *stream, struct parcel *parcel,
+              Gimux__Handover__V1__Vm *vm)
 {
-    Gimux__Handover__V1__Stream *to = handover_alloc(sizeof(*to));
+    Gimux__Handover__V1__Stream *to = PARCEL_ADD(parcel, vm->streams, vm->n_streams, stream);
 
-    gimux__handover__v1__stream__init(to);
     to->driver = stream->driver;
-    to->boot_id = handover_bytes(stream->boot_id, GR_UUID_SIZE);
-    to->build = handover_text(stream->build);
-    to->guest_os = handover_text(stream->guest_os);
+    to->boot_id = parcel_bytes(parcel, stream->boot_id, GR_UUID_SIZE);
+    to->build = parcel_text(parcel, stream->build);
+    to->guest_os = parcel_text(parcel, stream->guest_os);
     to->start = stream->start;
     to->last = stream->log.last;
     to->cid = stream->cid;
     to->ended = stream->ended;
-    export_progress(route, stream, to);
-    return to;
+    export_progress(route, stream, parcel, to);
 }
 
 /* The VM's list has the newest stream first. */
@@ -131,47 +126,48 @@ reverse(Gimux__Handover__V1__Stream **streams, size_t count)
 }
 
 static void
-export_vms(const struct route *route, Message *message)
+export_vms(const struct route *route, struct parcel *parcel)
 {
     for (const struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        Gimux__Handover__V1__Vm *to = handover_alloc(sizeof(*to));
+        Gimux__Handover__V1__Vm *to = PARCEL_ADD(parcel, parcel->message->vms, parcel->message->n_vms, vm);
         const struct stream *stream;
 
-        gimux__handover__v1__vm__init(to);
-        to->uuid = handover_bytes(vm->uuid, GR_UUID_SIZE);
+        to->uuid = parcel_bytes(parcel, vm->uuid, GR_UUID_SIZE);
         to->events = vm->events;
         to->power = vm->power;
         LIST_FOREACH (stream, &vm->streams, of_vm)
-            handover_grow((void ***)&to->streams, &to->n_streams, export_stream(route, stream));
+            export_stream(route, stream, parcel, to);
         if (to->n_streams > 0)
             reverse(to->streams, to->n_streams);
-        handover_grow((void ***)&message->vms, &message->n_vms, to);
     }
 }
 
 static bool
 give(const struct upgrade *upgrade)
 {
-    Message *message = handover_alloc(sizeof(*message));
-    struct handover_files files = { 0 };
+    struct parcel parcel;
+    Message *message;
     bool good;
 
-    gimux__handover__v1__handover__init(message);
-    message->build = handover_text("gimuxd " GIMUX_VERSION);
-    message->own_boot = handover_bytes(upgrade->route->own_boot, GR_UUID_SIZE);
+    if (!parcel_begin(&parcel)) {
+        errno = ENOMEM;
+        return false;
+    }
+    message = parcel.message;
+    message->build = parcel_text(&parcel, "gimuxd " GIMUX_VERSION);
+    message->own_boot = parcel_bytes(&parcel, upgrade->route->own_boot, GR_UUID_SIZE);
     if (upgrade->route->store && store_is_needed(upgrade->route->conf))
-        message->storage_dir = handover_text(upgrade->route->conf->storage.dir);
-    export_counters(message);
-    export_solutions(upgrade->route, message);
-    export_vms(upgrade->route, message);
-    door_list_export(upgrade->doors, message, &files);
-    handover_add_socket(message, &files, &upgrade->doors->conf->admin, admin_fd(*upgrade->admin));
-    guest_list_export(upgrade->guests, message, &files);
-    good = handover_give(upgrade->socket, message, &files, GIVE_MS);
+        message->storage_dir = parcel_text(&parcel, upgrade->route->conf->storage.dir);
+    export_counters(&parcel);
+    export_solutions(upgrade->route, &parcel);
+    export_vms(upgrade->route, &parcel);
+    door_list_export(upgrade->doors, &parcel);
+    parcel_add_socket(&parcel, &upgrade->doors->conf->admin, admin_fd(*upgrade->admin));
+    guest_list_export(upgrade->guests, &parcel);
+    good = handover_give(upgrade->socket, &parcel, GIVE_MS);
     log_info(NULL, "upgrade: %zu VMs, %zu sockets and %zu connections of drivers %s", message->n_vms,
              message->n_sockets, message->n_guests, good ? "are handed over" : "cannot be handed over");
-    handover_files_fini(&files, false);
-    gimux__handover__v1__handover__free_unpacked(message, NULL);
+    parcel_fini(&parcel, false);
     return good;
 }
 
@@ -335,17 +331,16 @@ upgrade_take(struct upgrade *upgrade, int socket)
     char why[200] = "the old gimuxd is gone";
 
     upgrade->socket = socket;
-    if (handover_say(socket, HANDOVER_TAKE, NULL))
-        upgrade->message = handover_take(socket, &upgrade->files, KEEPER_UPGRADE_MS, why, sizeof(why));
-    if (!upgrade->message || upgrade->message->own_boot.len != GR_UUID_SIZE) {
+    if (!handover_say(socket, HANDOVER_TAKE, NULL) ||
+        !handover_take(socket, &upgrade->taken, KEEPER_UPGRADE_MS, why, sizeof(why)) ||
+        upgrade->taken.message->own_boot.len != GR_UUID_SIZE) {
         log_error(NULL, "upgrade: nothing was handed over: %s", why);
         return false;
     }
-    log_info(NULL, "upgrade: taking over from %s", upgrade->message->build);
-    memcpy(upgrade->route->own_boot, upgrade->message->own_boot.data, GR_UUID_SIZE);
-    import_counters(upgrade->message);
-    door_list_import(upgrade->doors, upgrade->message, &upgrade->files);
-    return true;
+    log_info(NULL, "upgrade: taking over from %s", upgrade->taken.message->build);
+    memcpy(upgrade->route->own_boot, upgrade->taken.message->own_boot.data, GR_UUID_SIZE);
+    import_counters(upgrade->taken.message);
+    return door_list_import(upgrade->doors, &upgrade->taken);
 }
 
 static int
@@ -446,7 +441,7 @@ import_vm(struct route *route, const Gimux__Handover__V1__Vm *from)
 bool
 upgrade_import(struct upgrade *upgrade)
 {
-    const Message *message = upgrade->message;
+    const Message *message = upgrade->taken.message;
 
     if (!has_its_files(upgrade->route, message))
         return false;
@@ -459,7 +454,7 @@ upgrade_import(struct upgrade *upgrade)
     }
     guest_list_pause(upgrade->guests);
     for (size_t i = 0; i < message->n_guests; i++)
-        if (!dial_list_import_guest(&upgrade->doors->dialled, message->guests[i], &upgrade->files))
+        if (!dial_list_import_guest(&upgrade->doors->dialled, &upgrade->taken, message->guests[i]))
             return false;
     return true;
 }
@@ -480,9 +475,7 @@ upgrade_finish(struct upgrade *upgrade)
     stats.upgrades_total++;
     door_list_taken(upgrade->doors);
     guest_list_taken(upgrade->guests);
-    handover_files_fini(&upgrade->files, true);
-    gimux__handover__v1__handover__free_unpacked(upgrade->message, NULL);
-    upgrade->message = NULL;
+    parcel_fini(&upgrade->taken, true);
     close(upgrade->socket);
     upgrade->socket = -1;
     return true;

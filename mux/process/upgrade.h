@@ -26,10 +26,9 @@ struct upgrade {
     int socket; /* to the other worker; -1: none */
     struct loop_watch *watch;
     struct loop_timer *timer;
-    uint64_t settled_by;                    /* loop_now: until then SVMs may acknowledge what they have */
-    uint64_t given_by;                      /* and until then the other one must be ready */
-    Gimux__Handover__V1__Handover *message; /* that is being taken */
-    struct handover_files files;            /* of it */
+    uint64_t settled_by; /* loop_now: until then SVMs may acknowledge what they have */
+    uint64_t given_by;   /* and until then the other one must be ready */
+    struct parcel taken; /* while it is being taken over */
 };
 
 /* The other members are the caller's to set before. False if out of memory. */

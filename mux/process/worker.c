@@ -14,12 +14,15 @@
 
 #include "mux/base/log.h"
 #include "mux/base/stats.h"
+#include "mux/base/user.h"
 #include "mux/guest/door.h"
 #include "mux/guest/guest.h"
+#include "mux/net/listen.h"
 #include "mux/net/loop.h"
 #include "mux/operator/admin.h"
 #include "mux/process/keeper.h"
 #include "mux/process/sandbox.h"
+#include "mux/process/terminal.h"
 #include "mux/process/upgrade.h"
 #include "mux/route/flood.h"
 #include "mux/route/route.h"
@@ -31,7 +34,7 @@
 struct worker {
     struct loop *loop;
     struct conf *conf;
-    struct sandbox_user user;
+    struct user user;
     struct route route;
     struct guest_list guests;
     struct svm_list svms;
@@ -84,7 +87,7 @@ on_reload(void *arg)
         log_warning(NULL, "reload: not while ending");
     if (!conf || worker->drain_until || !svm_list_set_conf(&worker->svms, conf)) {
         stats.reload_failures_total++;
-        log_error(NULL, "reload: the old configuration stays in force%s", sandbox_as());
+        log_error(NULL, "reload: the old configuration stays in force%s", user_as());
         conf_free(conf);
         return;
     }
@@ -280,7 +283,7 @@ open_admin(struct worker *worker)
     worker->admin = fd >= 0 ? admin_new(worker->loop, address, fd, &view) : NULL;
     if (!worker->admin)
         log_error(NULL, "admin: cannot listen on %s: %s%s", address_format(address, text), strerror(errno),
-                  sandbox_as());
+                  user_as());
     return worker->admin;
 }
 
@@ -303,14 +306,14 @@ open_files(struct worker *worker, bool taken)
 {
     if (access(worker->conf->path, R_OK) != 0)
         log_warning(NULL, "%s: %s%s: SIGHUP will change nothing", worker->conf->path, strerror(errno),
-                    sandbox_as());
+                    user_as());
     if (!route_recover(&worker->route))
         return false;
     if (taken)
         route_hold(&worker->route);
     if (!svm_list_set_conf(&worker->svms, worker->conf)) {
-        if (sandbox_as()[0])
-            log_error(NULL, "certificates and keys were read%s", sandbox_as());
+        if (user_as()[0])
+            log_error(NULL, "certificates and keys were read%s", user_as());
         return false;
     }
     route_recovered(&worker->route);
@@ -321,10 +324,9 @@ open_files(struct worker *worker, bool taken)
 static bool
 start(struct worker *worker, int takeover)
 {
-    if (!start_loop(worker) || !tie_to_keeper(worker) ||
-        !sandbox_find_user(worker->conf->user, &worker->user) || !open_doors(worker, takeover) ||
-        !sandbox_become(&worker->user) || !tie_to_keeper(worker) || !open_files(worker, takeover >= 0) ||
-        (takeover >= 0 && !upgrade_import(&worker->upgrade)))
+    if (!start_loop(worker) || !tie_to_keeper(worker) || !user_find(worker->conf->user, &worker->user) ||
+        !open_doors(worker, takeover) || !user_become(&worker->user) || !tie_to_keeper(worker) ||
+        !open_files(worker, takeover >= 0) || (takeover >= 0 && !upgrade_import(&worker->upgrade)))
         return false;
     if (worker->conf->sandbox)
         sandbox_filter();
@@ -361,19 +363,6 @@ static void __attribute__((noreturn)) abandon(struct worker *worker)
         unlink(worker->conf->admin.path);
     door_list_abandon(&worker->doors);
     _exit(1);
-}
-
-static void
-leave_terminal(void)
-{
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    if (null < 0)
-        return;
-    dup2(null, STDIN_FILENO);
-    dup2(null, STDOUT_FILENO);
-    dup2(null, STDERR_FILENO);
-    close(null);
 }
 
 int

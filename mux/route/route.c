@@ -23,6 +23,7 @@
 #include "proto/delimited.h"
 
 static_assert(CONF_SOLUTIONS_MAX <= VMLOG_SINKS, "every solution has a slot in the VM logs");
+static_assert(CONF_LOG_CHUNK == VMLOG_LARGE_CHUNK, "the configuration is checked in chunks");
 
 static void end_of_turn(void *arg);
 

@@ -19,8 +19,6 @@
 
 #define FILES 600 /* three packets */
 
-typedef Gimux__Handover__V1__Handover Message;
-
 static int ends[2];
 
 static int
@@ -41,23 +39,20 @@ close_socket(void **state)
     return 0;
 }
 
-static Message *
-make_message(void)
+static void
+make_parcel(struct parcel *parcel)
 {
-    Message *message = handover_alloc(sizeof(*message));
+    static uint8_t input[300000];
 
-    gimux__handover__v1__handover__init(message);
-    message->build = handover_text("gimuxd 0");
+    assert_true(parcel_begin(parcel));
+    parcel->message->build = parcel_text(parcel, "gimuxd 0");
     for (int i = 0; i < 5; i++) {
-        Gimux__Handover__V1__Guest *guest = handover_alloc(sizeof(*guest));
-        uint8_t input[300000];
+        Gimux__Handover__V1__Guest *guest =
+            PARCEL_ADD(parcel, parcel->message->guests, parcel->message->n_guests, guest);
 
         memset(input, i, sizeof(input));
-        gimux__handover__v1__guest__init(guest);
-        guest->input = handover_bytes(input, sizeof(input));
-        handover_grow((void ***)&message->guests, &message->n_guests, guest);
+        guest->input = parcel_bytes(parcel, input, sizeof(input));
     }
-    return message;
 }
 
 /* A file in memory that is as long as its number says. */
@@ -82,48 +77,46 @@ number_of(int fd)
 static void
 all_of_it_arrives(void **state)
 {
-    struct handover_files given = { 0 };
-    struct handover_files taken = { 0 };
-    Message *message = make_message();
-    Message *got;
+    struct parcel given;
+    struct parcel taken;
+    const Gimux__Handover__V1__Handover *got;
     char why[100];
 
     (void)state;
+    make_parcel(&given);
     for (unsigned i = 1; i <= FILES; i++)
-        assert_int_equal(handover_add(&given, numbered(i)), i);
-    assert_true(handover_give(ends[0], message, &given, 1000));
-    handover_files_fini(&given, true);
-    got = handover_take(ends[1], &taken, 1000, why, sizeof(why));
-    assert_non_null(got);
+        assert_int_equal(parcel_file(&given, numbered(i)), i);
+    assert_true(handover_give(ends[0], &given, 1000));
+    assert_true(handover_take(ends[1], &taken, 1000, why, sizeof(why)));
+    got = taken.message;
     assert_string_equal(got->build, "gimuxd 0");
     assert_int_equal(got->n_guests, 5);
     for (size_t i = 0; i < 5; i++) {
         assert_int_equal(got->guests[i]->input.len, 300000);
-        assert_memory_equal(got->guests[i]->input.data, message->guests[i]->input.data, 300000);
+        assert_memory_equal(got->guests[i]->input.data, given.message->guests[i]->input.data, 300000);
     }
     for (unsigned i = 1; i <= FILES; i += 7) {
-        int fd = handover_take_out(&taken, i);
+        int fd = descriptors_take(&taken.files, i);
 
         assert_int_equal(number_of(fd), i);
         close(fd);
-        assert_int_equal(handover_take_out(&taken, i), -1);
+        assert_int_equal(descriptors_take(&taken.files, i), -1);
     }
-    assert_int_equal(handover_take_out(&taken, 0), -1);
-    assert_int_equal(handover_take_out(&taken, FILES + 1), -1);
-    handover_files_fini(&taken, true);
-    gimux__handover__v1__handover__free_unpacked(message, NULL);
-    gimux__handover__v1__handover__free_unpacked(got, NULL);
+    assert_int_equal(descriptors_take(&taken.files, 0), -1);
+    assert_int_equal(descriptors_take(&taken.files, FILES + 1), -1);
+    parcel_fini(&taken, true);
+    parcel_fini(&given, true);
 }
 
 static void
 expect_nothing(const char *expected)
 {
-    struct handover_files taken = { 0 };
+    struct parcel taken;
     char why[100] = "";
 
-    assert_null(handover_take(ends[1], &taken, 50, why, sizeof(why)));
+    assert_false(handover_take(ends[1], &taken, 50, why, sizeof(why)));
     assert_non_null(strstr(why, expected));
-    assert_null(taken.fds);
+    assert_null(taken.files.fds);
 }
 
 static void
@@ -151,8 +144,7 @@ who_says_nothing_is_not_waited_for_for_ever(void **state)
 static void
 descriptors_are_missing(void **state)
 {
-    struct handover_files given = { 0 };
-    Message *message = make_message();
+    struct parcel given;
     int fd = numbered(1);
     char packet[3000];
     struct {
@@ -161,14 +153,14 @@ descriptors_are_missing(void **state)
     } head = { HANDOVER_DATA, 3 };
 
     (void)state;
-    assert_int_equal(handover_add(&given, fd), 1);
-    assert_true(handover_give(ends[0], message, &given, 1000));
+    make_parcel(&given);
+    assert_int_equal(parcel_file(&given, fd), 1);
+    assert_true(handover_give(ends[0], &given, 1000));
     assert_int_equal(recv(ends[1], packet, sizeof(packet), 0), 8); /* its head is thrown away */
     assert_int_equal(send(ends[0], &head, sizeof(head), 0), sizeof(head));
     expect_nothing("no handover"); /* not the head: the descriptors */
     expect_nothing("descriptors are missing");
-    handover_files_fini(&given, true);
-    gimux__handover__v1__handover__free_unpacked(message, NULL);
+    parcel_fini(&given, true);
 }
 
 /* What a newer version says beside what this one knows. */
@@ -189,10 +181,9 @@ unknown_fields_are_skipped(void **state)
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space.buf, .msg_controllen = sizeof(space.buf)
     };
     struct cmsghdr *header = CMSG_FIRSTHDR(&packet);
-    struct handover_files taken = { 0 };
+    struct parcel taken;
     int fd = memfd_create("test", MFD_CLOEXEC);
     char why[100];
-    Message *got;
 
     (void)state;
     assert_int_equal(write(fd, more, sizeof(more)), sizeof(more));
@@ -202,11 +193,9 @@ unknown_fields_are_skipped(void **state)
     memcpy(CMSG_DATA(header), &fd, sizeof(fd));
     assert_int_equal(sendmsg(ends[0], &packet, 0), sizeof(head));
     close(fd);
-    got = handover_take(ends[1], &taken, 1000, why, sizeof(why));
-    assert_non_null(got);
-    assert_string_equal(got->build, "xy");
-    handover_files_fini(&taken, true);
-    gimux__handover__v1__handover__free_unpacked(got, NULL);
+    assert_true(handover_take(ends[1], &taken, 1000, why, sizeof(why)));
+    assert_string_equal(taken.message->build, "xy");
+    parcel_fini(&taken, true);
 }
 
 /* ---- a connection ---- */
