@@ -49,6 +49,7 @@ $(BUILD)/gen/proto/%.pb-c.c $(BUILD)/gen/proto/%.pb-c.h &: proto/%.proto
 # ---- objects ----
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 PROTO_SRC  := $(wildcard proto/*.c)
+PROTO_PURE := $(filter-out proto/certificate.c,$(PROTO_SRC)) # needs no OpenSSL
 MUX_SRC    := $(wildcard mux/*/*.c)
 CLIENT_SRC := $(wildcard client/*.c)
 SIM_SRC    := $(wildcard thinagent-sim/*.c thinagent-sim/*/*.c)
@@ -79,7 +80,7 @@ $(BUILD)/thinagent-sim: $(BUILD)/obj/thinagent-sim/main.o $(BUILD)/libsim.a $(BU
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(SIM_LIBS)
 
 # The client library carries the wire code that it needs; only gimux_client_* is visible in the .so.
-CLIENT_OBJ := $(call objects,$(CLIENT_SRC) proto/delimited.c proto/address.c) $(PB).o
+CLIENT_OBJ := $(call objects,$(CLIENT_SRC) proto/delimited.c proto/address.c proto/certificate.c) $(PB).o
 $(BUILD)/libgimux_client.a: $(CLIENT_OBJ)
 	@rm -f $@
 	$(call say,AR,$@)ar qcs $@ $^
@@ -118,6 +119,8 @@ static: $(addprefix $(BUILD)/,gimuxd-static thinagent-sim-static svm-tail-static
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*/test_*.c))
 TEST_LIBS := $(addprefix $(BUILD)/,libledger.a libmux.a libsim.a libgimux_client.a libproto.a)
 $(BUILD)/tests/route/test_route_streams: LDFLAGS += -Wl,--wrap=realloc
+$(BUILD)/tests/base/test_descriptors: LDFLAGS += -Wl,--wrap=realloc
+$(BUILD)/tests/base/test_parcel: LDFLAGS += -Wl,--wrap=malloc -Wl,--wrap=realloc -Wl,--wrap=strdup
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(MUX_LIBS) $(SIM_LIBS)
@@ -140,8 +143,8 @@ vmtest: static | vm-deps ## a real guest kernel under QEMU: vsock inside it, vir
 	GIMUX_BUILD=$(BUILD) tests/vm/run
 
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SRC := $(PROTO_SRC) $(addprefix mux/,event/text.c event/ntpath.c event/normalize.c event/field.c store/segment.c) \
-	thinagent-sim/trace/trace.c thinagent-sim/trace/write.c thinagent-sim/memory.c
+FUZZ_SRC := $(PROTO_PURE) $(addprefix mux/,event/text.c event/ntpath.c event/normalize.c event/field.c store/segment.c) \
+	thinagent-sim/trace/trace.c thinagent-sim/memory.c
 FUZZ_FLAGS := -g -O1 $(CSTD) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
@@ -153,7 +156,7 @@ $(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tes
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c $(MUX_LIBS)
 # VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store/store_world.h).
-RECOVER_SRC := $(PROTO_SRC) $(wildcard mux/vmlog/*.c mux/event/*.c) $(filter-out mux/store/disk.c,$(wildcard mux/store/*.c)) \
+RECOVER_SRC := $(PROTO_PURE) $(wildcard mux/vmlog/*.c mux/event/*.c) $(filter-out mux/store/disk.c,$(wildcard mux/store/*.c)) \
 	$(filter-out mux/route/flood.c,$(wildcard mux/route/*.c)) $(addprefix mux/base/,stats.c histogram.c)
 RECOVER_WRAP := normalizer_new normalizer_free
 $(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/fuzz/one_normalizer.h tests/unit/store/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps

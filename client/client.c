@@ -186,7 +186,7 @@ accept_links(struct gimux_client *client)
 
 /* ---- the loop ---- */
 
-/* Takes down what is ready. */
+/* Notes which links are ready, and accepts new ones. */
 static void
 collect(struct gimux_client *client, const struct epoll_event *events, int count)
 {

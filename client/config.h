@@ -1,6 +1,6 @@
 /* The client's own copy of its configuration. */
-#ifndef GIMUX_CONFIG_H
-#define GIMUX_CONFIG_H
+#ifndef GIMUX_CLIENT_CONFIG_H
+#define GIMUX_CLIENT_CONFIG_H
 
 #include <stdbool.h>
 

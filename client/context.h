@@ -1,4 +1,4 @@
-/* What one client holds, shared by all parts of the library; its inside, not installed. */
+/* What one client holds, shared by all parts of the library; private, not installed. */
 #ifndef GIMUX_CLIENT_CONTEXT_H
 #define GIMUX_CLIENT_CONTEXT_H
 
@@ -35,7 +35,7 @@ struct gimux_client {
     int64_t timer_at;  /* when it does, milliseconds of gimux_now; INT64_MAX: not set */
     int64_t accept_at; /* not 0: descriptors ran out, listen again then */
     struct link *links[GIMUX_CONNECTIONS_MAX];
-    uint64_t accepted; /* links ever */
+    uint64_t accepted; /* links so far */
     struct positions positions;
     struct decoder decoder;
     struct gimux_client_stats stats;
@@ -46,11 +46,11 @@ struct gimux_client {
 /* Milliseconds of the monotonic clock. */
 int64_t gimux_now(void);
 
-/* Tells on_log. */
+/* Calls on_log. */
 void gimux_log(struct gimux_client *client, enum gimux_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Sees that the epoll descriptor becomes readable no later than `at` (gimux_now's clock; 0: at once). */
+/* Makes the epoll descriptor readable no later than `at` (gimux_now's clock; 0: at once). */
 void gimux_wake_at(struct gimux_client *client, int64_t at);
 
 #endif

@@ -20,7 +20,7 @@ take(void *decoder_, size_t size)
     return taken;
 }
 
-/* Single pieces are not given back: the next frame has all of the memory again. */
+/* Pieces are not freed one by one: the next frame uses all of the memory again. */
 static void
 give(void *decoder, void *piece)
 {
@@ -90,7 +90,7 @@ decode_network(const Gimux__V1__Network *from, struct gimux_network *out)
         .bytes_in = from->bytes_in,
         .bytes_out = from->bytes_out,
     };
-    /* An address of another length is none. */
+    /* An address of any other length is left out. */
     if (from->src_ip.len == 4 || from->src_ip.len == 16)
         out->src_ip = bytes(from->src_ip);
     if (from->dst_ip.len == 4 || from->dst_ip.len == 16)

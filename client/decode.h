@@ -1,6 +1,6 @@
 /* From the bytes of a frame to the plain structs of gimux_client.h. */
-#ifndef GIMUX_DECODE_H
-#define GIMUX_DECODE_H
+#ifndef GIMUX_CLIENT_DECODE_H
+#define GIMUX_CLIENT_DECODE_H
 
 #include <stddef.h>
 #include <stdint.h>

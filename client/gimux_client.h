@@ -294,15 +294,16 @@ struct gimux_client_config {
         *listen; /* "tcp:HOST:PORT" or "tls:HOST:PORT"; an IPv6 HOST in brackets; port 0: any free one */
 
     /* For tls, all three, as PEM files: this SVM's certificate (chain), its key, and the CA that has signed
-     * gimuxd's certificate. TLS 1.3 only; a gimuxd without a valid certificate is turned away. */
+     * gimuxd's certificate. TLS 1.3 only; a gimuxd without a valid certificate is refused. */
     const char *cert_file;
     const char *key_file;
     const char *ca_file;
-    /* Revocation lists, PEM, one of every CA in the chain of gimuxd's certificate; NULL: nobody asks for one.
+    /* Revocation lists, PEM, one of every CA in the chain of gimuxd's certificate; NULL: revocation is not
+     * checked.
      */
     const char *crl_file;
     /* Names of which gimuxd's certificate must bear one (DNS names, wildcards allowed); none: any certificate
-     * of that CA will do. */
+     * of that CA is accepted. */
     const char *const *peer_names;
     size_t peer_name_count;
 
@@ -314,7 +315,7 @@ struct gimux_client_config {
     size_t class_uid_count;
     const char *const *vm_uuids; /* lower-case 8-4-4-4-12 form, at most GIMUX_VMS_MAX */
     size_t vm_uuid_count;
-    const char *const *muted_path_prefixes; /* file events whose path starts so are not wanted */
+    const char *const *muted_path_prefixes; /* file events whose path begins with one are not sent */
     size_t muted_path_prefix_count;
 
     /* false: an event or gap is acknowledged once its callback has returned. true: only by gimux_client_ack;
@@ -343,10 +344,10 @@ const char *gimux_client_address(const struct gimux_client *client);
  * the caller's own poll, epoll, libevent or GLib loop. The client owns it: do not read or close it. */
 int gimux_client_fd(const struct gimux_client *client);
 
-/* Does what there is to do; if there is nothing, waits up to timeout_ms milliseconds (0: not at all, -1:
- * until there is). Does a bounded piece of work: at most 256 frames or about 20 ms a connection, then
- * returns, with gimux_client_fd still readable if more is left. Returns 0, or -1 with errno set (EBUSY in a
- * callback). A signal ends the wait early with 0. */
+/* Does what is due; if nothing is, waits up to timeout_ms milliseconds (0: not at all, -1: until something
+ * is). Does a bounded piece of work: at most 256 frames or about 20 ms a connection, then returns, with
+ * gimux_client_fd still readable if more is left. Returns 0, or -1 with errno set (EBUSY in a callback). A
+ * signal ends the wait early with 0. */
 int gimux_client_dispatch(struct gimux_client *client, int timeout_ms);
 
 /* Dispatches until gimux_client_stop. Returns 0, or -1 with errno set. */
@@ -363,7 +364,7 @@ void gimux_client_stop(struct gimux_client *client);
 int gimux_client_ack(struct gimux_client *client, struct gimux_stream *stream, uint64_t sequence);
 
 /* Reads the certificate, key, CA and revocation list files again; connections that are made from now on use
- * them. Those that stand go on, except if gimuxd's certificate is revoked now. Returns false, keeps the
+ * them. Open ones go on, except if gimuxd's certificate is revoked now. Returns false, keeps the
  * former ones and writes what was wrong to error (may be NULL). */
 bool gimux_client_reload_certificates(struct gimux_client *client, char error[GIMUX_ERROR_MAX]);
 
@@ -379,8 +380,7 @@ struct gimux_client_stats {
     uint64_t gapped;          /* sequences that those gaps cover */
     uint64_t duplicates;      /* events dropped because they had come before, or because a newer connection
                                  brings their stream */
-    uint64_t out_of_order;    /* events, gaps and ends behind what their connection had already told: a
-                                 protocol error */
+    uint64_t out_of_order;    /* events, gaps and ends out of order on their connection: a protocol error */
     uint64_t protocol_errors; /* connections closed for one, out_of_order included */
     uint64_t acks;            /* Ack frames sent */
     uint64_t bytes_in;        /* of frames, their lengths included */

@@ -85,20 +85,12 @@ gimux_link_fail(struct link *link, enum gimux_disconnect reason, const char *for
 
 /* ---- the socket ---- */
 
-static void
-fail_tls(struct link *link)
-{
-    char text[TLS_TEXT_MAX];
-
-    gimux_tls_explain(link->refusal, text);
-    gimux_link_fail(link, GIMUX_DISCONNECT_TLS, "%s", text);
-}
-
 /* What an SSL call that did not succeed means. */
 static enum link_io
 tls_result(struct link *link, int result)
 {
     int saved = errno;
+    char text[TLS_TEXT_MAX];
 
     switch (SSL_get_error(link->ssl, result)) {
     case SSL_ERROR_WANT_READ:
@@ -117,7 +109,8 @@ tls_result(struct link *link, int result)
     default:
         break;
     }
-    fail_tls(link);
+    gimux_tls_explain(link->refusal, text);
+    gimux_link_fail(link, GIMUX_DISCONNECT_TLS, "%s", text);
     return LINK_IO_DEAD;
 }
 

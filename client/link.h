@@ -1,6 +1,6 @@
 /* One connection of one gimuxd: bytes and frames, with or without TLS. What the frames mean is session's. */
-#ifndef GIMUX_LINK_H
-#define GIMUX_LINK_H
+#ifndef GIMUX_CLIENT_LINK_H
+#define GIMUX_CLIENT_LINK_H
 
 #include <openssl/ssl.h>
 #include <stdbool.h>
@@ -10,8 +10,8 @@
 #include "client/context.h"
 #include "client/tls.h"
 
-#define LINK_HELLO_MAX   ((size_t)64 << 10) /* largest frame before the handshake is done, bytes */
-#define LINK_OUT_MAX     ((size_t)2 << 20) /* bytes that may wait to be sent; more, and gimuxd does not read */
+#define LINK_HELLO_MAX   ((size_t)64 << 10)  /* largest frame before the handshake is done, bytes */
+#define LINK_OUT_MAX     ((size_t)2 << 20)   /* bytes that may wait to be sent, else gimuxd does not read */
 #define LINK_OUT_RELAXED ((size_t)64 << 10)  /* acknowledgements wait while more than this does */
 #define LINK_TEXT_MAX    128                 /* kept of each text of MuxHello, NUL included */
 #define LINK_WHY_MAX     (TLS_TEXT_MAX + 32) /* room for why a link ended, NUL included */
@@ -95,7 +95,7 @@ void gimux_link_send(struct link *link, Gimux__V1__Frame__BodyCase body_case, vo
 /* Queues and sends Bye. */
 void gimux_link_bye(struct link *link, const char *reason);
 
-/* Ends the link because gimuxd broke the protocol, and tells it so. */
+/* Ends the link because gimuxd broke the protocol; Bye says why. */
 void gimux_link_refuse(struct link *link, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Sends what is queued, as far as the socket takes it, and asks epoll for what is left. */

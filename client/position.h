@@ -1,7 +1,7 @@
 /* How far this SVM is in each stream, over all connections: the table that makes a resume possible. Pure: no
  * socket, no callback. */
-#ifndef GIMUX_POSITION_H
-#define GIMUX_POSITION_H
+#ifndef GIMUX_CLIENT_POSITION_H
+#define GIMUX_CLIENT_POSITION_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 
 #include "client/gimux_client.h"
 
-/* A failed allocation in a table is told to the caller instead of ending the process. */
+/* A failed allocation in a table is reported to the caller instead of ending the process. */
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
@@ -33,7 +33,7 @@ struct position {
     char guest_os[POSITION_TEXT_MAX];
     uint64_t delivered;        /* everything up to here was given to the caller, or was not for it */
     uint64_t acked;            /* everything up to here is acknowledged: what is offered after a break */
-    uint64_t ended;            /* 0: no; else StreamEnd has come, the older the smaller */
+    uint64_t ended;            /* 0: not ended; else counts StreamEnds: the smaller, the earlier */
     struct link_stream *route; /* the newest connection's view of it, NULL if none brings it now */
     UT_hash_handle hh;
 };

@@ -87,15 +87,6 @@ handle_hello(struct link *link, const Gimux__V1__MuxHello *hello)
 /* ---- frames ---- */
 
 static void
-handle_ping(struct link *link, const Gimux__V1__Ping *ping)
-{
-    Gimux__V1__Pong pong = GIMUX__V1__PONG__INIT;
-
-    pong.token = ping->token;
-    gimux_link_send(link, GIMUX__V1__FRAME__BODY_PONG, &pong);
-}
-
-static void
 handle_bye(struct link *link, const Gimux__V1__Bye *bye)
 {
     gimux_stream_send_acks(link);
@@ -106,16 +97,12 @@ handle_bye(struct link *link, const Gimux__V1__Bye *bye)
 static void
 handle_open(struct link *link, const Gimux__V1__Frame *frame, struct gimux_bytes bytes)
 {
+    Gimux__V1__Pong pong = GIMUX__V1__PONG__INIT;
+
     switch (frame->body_case) {
-    case GIMUX__V1__FRAME__BODY_EVENT:
-    case GIMUX__V1__FRAME__BODY_STREAM_START:
-    case GIMUX__V1__FRAME__BODY_STREAM_END:
-    case GIMUX__V1__FRAME__BODY_GAP:
-    case GIMUX__V1__FRAME__BODY_STREAM_PROGRESS:
-        gimux_stream_frame(link, frame, bytes);
-        break;
     case GIMUX__V1__FRAME__BODY_PING:
-        handle_ping(link, frame->ping);
+        pong.token = frame->ping->token;
+        gimux_link_send(link, GIMUX__V1__FRAME__BODY_PONG, &pong);
         break;
     case GIMUX__V1__FRAME__BODY_BYE:
         handle_bye(link, frame->bye);
@@ -126,7 +113,8 @@ handle_open(struct link *link, const Gimux__V1__Frame *frame, struct gimux_bytes
         gimux_link_refuse(link, "frame body %d: not expected from gimuxd after the handshake",
                           (int)frame->body_case);
         break;
-    default: /* Pong, and what a newer version says */
+    default: /* of a stream; or Pong and what a newer version says, which changes nothing */
+        gimux_stream_frame(link, frame, bytes);
         break;
     }
 }
@@ -189,12 +177,12 @@ gimux_session_run(struct link *link)
     gimux_link_flush(link);
     link->ready = false; /* what a callback acknowledged is sent */
     if (io == LINK_IO_END)
-        gimux_link_fail(link, GIMUX_DISCONNECT_CLOSED, "gimuxd closed the connection without a good-bye");
+        gimux_link_fail(link, GIMUX_DISCONNECT_CLOSED, "gimuxd closed the connection without Bye");
 }
 
 /* ---- time ---- */
 
-/* Something must go out often enough even when handling what came in takes long. */
+/* Sends something often enough, even when handling what came in takes long. */
 static void
 keep_alive(struct link *link, int64_t now)
 {

@@ -1,6 +1,6 @@
 /* What the frames of a link mean: handshake, heartbeat, and whose turn it is. */
-#ifndef GIMUX_SESSION_H
-#define GIMUX_SESSION_H
+#ifndef GIMUX_CLIENT_SESSION_H
+#define GIMUX_CLIENT_SESSION_H
 
 #include <stdint.h>
 

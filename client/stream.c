@@ -1,17 +1,17 @@
-/* What a connection tells of its streams: starts, events, gaps, progress, ends; and what is acknowledged.
+/* What a connection says of its streams: starts, events, gaps, progress, ends; and what is acknowledged.
  *
  * Two places know about a stream. Its struct position (one for the client) says how far this SVM is, and
  * decides what is new and what has come before. A struct link_stream (one for each connection that has said
- * StreamStart) says what that connection has told of it. On one connection everything comes in ascending
+ * StreamStart) says what that connection has sent of it. On one connection everything comes in ascending
  * order; what does not is a protocol error. Between connections anything may come twice.
  *
  * The connection that starts a stream last owns it (position.route); a former one, half dead, may still hold
- * frames of it, but these are dropped: the newer one was told the position and will bring them. Of two
- * connections of one host only the newer can own it: what a gimuxd that is gone had said may come later than
- * what the next one says. So the callback sees one ascending sequence, whatever the number of connections.
+ * frames of it, but these are dropped: the newer one was given the position and will bring them. Of two
+ * connections of one host only the newer can own it: what an ended gimuxd has sent may arrive later than what
+ * the next one sends. So the callback sees one ascending sequence, whatever the number of connections.
  *
- * An Ack carries min(acknowledged, told by this connection), since gimuxd takes an acknowledgement of what it
- * has not sent for an error. */
+ * An Ack carries min(acknowledged, sent by this connection), since acknowledging what gimuxd has not sent is
+ * an error. */
 #include "client/stream.h"
 
 #include <stdio.h>
@@ -27,7 +27,7 @@ struct link_stream {
     uint32_t number;
     struct link *link;
     struct position *position; /* NULL: a newer connection brings it */
-    uint64_t last;             /* everything up to here has been told of: what comes now is above */
+    uint64_t last;             /* everything up to here is accounted for: what comes next is above */
     uint64_t told;             /* the last event or gap */
     uint64_t acked;            /* sent in an Ack */
     bool ended;
@@ -54,17 +54,6 @@ mark_dirty(struct link_stream *stream)
     stream->dirty = true;
     stream->next_dirty = stream->link->dirty;
     stream->link->dirty = stream;
-}
-
-static void
-unmark_dirty(struct link_stream *stream)
-{
-    struct link_stream **at = &stream->link->dirty;
-
-    while (*at && *at != stream)
-        at = &(*at)->next_dirty;
-    if (*at)
-        *at = stream->next_dirty;
 }
 
 void
@@ -117,8 +106,12 @@ static void
 drop_link_stream(struct link_stream *stream)
 {
     struct link *link = stream->link;
+    struct link_stream **at = &link->dirty;
 
-    unmark_dirty(stream);
+    while (*at && *at != stream)
+        at = &(*at)->next_dirty;
+    if (*at)
+        *at = stream->next_dirty;
     if (stream->position)
         stream->position->route = NULL;
     HASH_DEL(link->streams, stream);
@@ -136,7 +129,7 @@ forget(struct gimux_client *client, struct position *position)
     gimux_position_remove(&client->positions, position);
 }
 
-/* The stream of that key; a new one if it is not known, pushing an old one out if need be. */
+/* The stream of that key; a new one if it is not known, which may push out an old one. */
 static struct position *
 find_or_add(struct link *link, const struct position_key *key, uint64_t first)
 {
@@ -167,7 +160,7 @@ find_or_add_number(struct link *link, uint32_t number)
     HASH_FIND(hh, link->streams, &number, sizeof(number), stream);
     if (stream)
         return stream;
-    /* Twice: those that newer connections brought away stay in the table, too. */
+    /* Twice as many: streams that newer connections have taken over stay in the table, too. */
     stream = before < 2 * link->client->positions.max ? calloc(1, sizeof(*stream)) : NULL;
     if (stream) {
         stream->number = number;
@@ -225,12 +218,12 @@ handle_stream_start(struct link *link, const Gimux__V1__StreamStart *start)
     memcpy(key.vm_uuid, start->vm_uuid, sizeof(key.vm_uuid));
     memcpy(key.boot_id, start->boot_id, sizeof(key.boot_id));
     key.driver = (uint32_t)start->driver;
-    position = find_or_add(link, &key, first); /* first: it may push out what the number stood for */
+    position = find_or_add(link, &key, first); /* first: it may push out the stream that had this number */
     stream = position ? find_or_add_number(link, start->stream) : NULL;
     if (!stream)
         return;
     if (!stream->ended && stream->position == position)
-        return; /* said twice: nothing changes */
+        return; /* sent twice: nothing changes */
     if ((!stream->ended && stream->position) ||
         (position->route && position->route->link == link && !position->route->ended)) {
         gimux_link_refuse(link, "stream %u: started twice, or its number is another stream's", start->stream);
@@ -327,8 +320,7 @@ handle_gap(struct link *link, const Gimux__V1__Gap *from)
         fail_order(link, stream, "gap", gap.last);
         return;
     }
-    if (gap.first <=
-        stream->last) /* a driver's gap is the same for all SVMs: of this one, the rest is left */
+    if (gap.first <= stream->last) /* a driver's gap is the same for all SVMs: only the rest is new here */
         gap.first = stream->last + 1;
     stream->last = stream->told = gap.last;
     if (stream->position && gimux_position_gap(stream->position, &gap.first, gap.last)) {
@@ -341,7 +333,7 @@ handle_gap(struct link *link, const Gimux__V1__Gap *from)
     told(stream);
 }
 
-/* A progress may be behind what was told, since gimuxd speaks of what is acknowledged, too; it is told on. */
+/* A progress may be behind the last event, since it may be about what is acknowledged; it is passed on. */
 static void
 handle_progress(struct link *link, const Gimux__V1__StreamProgress *progress)
 {

@@ -1,6 +1,6 @@
-/* What a connection tells of its streams: starts, events, gaps, progress, ends; and what is acknowledged. */
-#ifndef GIMUX_STREAM_H
-#define GIMUX_STREAM_H
+/* What a connection says of its streams: starts, events, gaps, progress, ends; and what is acknowledged. */
+#ifndef GIMUX_CLIENT_STREAM_H
+#define GIMUX_CLIENT_STREAM_H
 
 #include "client/link.h"
 #include "client/position.h"
@@ -12,10 +12,10 @@ void gimux_stream_frame(struct link *link, const Gimux__V1__Frame *frame, struct
 /* Queues an Ack with all streams that have moved; keeps it for later if much waits to be sent already. */
 void gimux_stream_send_acks(struct link *link);
 
-/* Has what is newly acknowledged of the stream sent with the next run of the link that brings it. */
+/* The next run of the link that brings the stream sends what is newly acknowledged of it. */
 void gimux_stream_acknowledge(struct position *position);
 
-/* Forgets what the link has told; the positions stay. */
+/* Forgets what the link has said; the positions stay. */
 void gimux_stream_release(struct link *link);
 
 #endif

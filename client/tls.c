@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "proto/certificate.h"
+
 /* ---- a BIO that sends without SIGPIPE ---- */
 
 static int
@@ -68,29 +70,6 @@ gimux_tls_bio(void)
 
 /* ---- words ---- */
 
-/* What an administrator has to look at. */
-static const char *
-verify_kind(int code)
-{
-    switch (code) {
-    case X509_V_ERR_CERT_HAS_EXPIRED:
-    case X509_V_ERR_CERT_NOT_YET_VALID:
-    case X509_V_ERR_ERROR_IN_CERT_NOT_BEFORE_FIELD:
-    case X509_V_ERR_ERROR_IN_CERT_NOT_AFTER_FIELD:
-    case X509_V_ERR_CRL_HAS_EXPIRED:
-    case X509_V_ERR_CRL_NOT_YET_VALID:
-        return "date";
-    case X509_V_ERR_CERT_REVOKED:
-        return "revoked";
-    case X509_V_ERR_HOSTNAME_MISMATCH:
-        return "name";
-    case X509_V_ERR_INVALID_PURPOSE:
-        return "purpose";
-    default:
-        return "chain";
-    }
-}
-
 static const char *
 alert_kind(int alert)
 {
@@ -107,15 +86,10 @@ alert_kind(int alert)
 }
 
 static void
-write_refusal(X509_STORE_CTX *store, char refusal[TLS_TEXT_MAX])
+write_refusal(int code, const char *subject, char refusal[TLS_TEXT_MAX])
 {
-    X509 *cert = X509_STORE_CTX_get_current_cert(store);
-    int code = X509_STORE_CTX_get_error(store);
-    char subject[128] = "";
-
-    if (cert)
-        X509_NAME_oneline(X509_get_subject_name(cert), subject, sizeof(subject));
-    snprintf(refusal, TLS_TEXT_MAX, "gimuxd's certificate is refused: %s: %s (%s)", verify_kind(code),
+    snprintf(refusal, TLS_TEXT_MAX, "gimuxd's certificate is refused: %s: %s (%s)",
+             code == X509_V_ERR_INVALID_PURPOSE ? "purpose" : certificate_fault(code),
              X509_verify_cert_error_string(code), subject);
 }
 
@@ -123,38 +97,27 @@ write_refusal(X509_STORE_CTX *store, char refusal[TLS_TEXT_MAX])
 static int
 verify(int ok, X509_STORE_CTX *store)
 {
-    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    const X509 *cert = X509_STORE_CTX_get_current_cert(store);
+    char subject[CERTIFICATE_SUBJECT_MAX] = "";
 
-    if (!ok)
-        write_refusal(store, SSL_get_app_data(ssl));
-    return ok;
-}
-
-/* Goes on whatever is wrong, so that nothing hides a revocation. */
-static int
-look_for_revocation(int ok, X509_STORE_CTX *store)
-{
-    if (!ok && X509_STORE_CTX_get_error(store) == X509_V_ERR_CERT_REVOKED)
-        write_refusal(store, X509_STORE_CTX_get_app_data(store));
-    return 1;
+    if (ok)
+        return ok;
+    if (cert)
+        X509_NAME_oneline(X509_get_subject_name(cert), subject, sizeof(subject));
+    write_refusal(X509_STORE_CTX_get_error(store), subject, SSL_get_app_data(ssl));
+    return 0;
 }
 
 bool
 gimux_tls_is_revoked(const struct gimux_client *client, const SSL *ssl, char out[TLS_TEXT_MAX])
 {
-    X509 *cert = SSL_get0_peer_certificate(ssl);
-    X509_STORE_CTX *store = client->crl_file && cert ? X509_STORE_CTX_new() : NULL;
+    char subject[CERTIFICATE_SUBJECT_MAX] = "";
 
-    out[0] = '\0';
-    if (store && X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(client->tls), cert,
-                                     SSL_get_peer_cert_chain(ssl)) == 1) {
-        X509_STORE_CTX_set_app_data(store, out);
-        X509_STORE_CTX_set_verify_cb(store, look_for_revocation);
-        X509_verify_cert(store);
-    }
-    X509_STORE_CTX_free(store);
-    ERR_clear_error();
-    return out[0] != '\0';
+    if (!client->crl_file || !certificate_is_revoked(ssl, SSL_CTX_get_cert_store(client->tls), subject))
+        return false;
+    write_refusal(X509_V_ERR_CERT_REVOKED, subject, out);
+    return true;
 }
 
 void
@@ -180,16 +143,6 @@ gimux_tls_explain(const char *refusal, char out[TLS_TEXT_MAX])
 /* ---- files ---- */
 
 static bool
-load_crl(SSL_CTX *context, const char *file)
-{
-    X509_STORE *store = SSL_CTX_get_cert_store(context);
-    X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
-
-    return lookup && X509_load_crl_file(lookup, file, X509_FILETYPE_PEM) > 0 &&
-           X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) == 1;
-}
-
-static bool
 load(SSL_CTX *context, const struct gimux_client *client, char error[GIMUX_ERROR_MAX])
 {
     const char *file = client->cert_file;
@@ -205,13 +158,10 @@ load(SSL_CTX *context, const struct gimux_client *client, char error[GIMUX_ERROR
     }
     if (ok && client->crl_file) {
         file = client->crl_file;
-        ok = load_crl(context, file);
+        ok = certificate_read_revocations(SSL_CTX_get_cert_store(context), file);
     }
-    if (!ok) {
-        const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-
-        snprintf(error, GIMUX_ERROR_MAX, "cannot use %s: %s", file, reason ? reason : "cannot read it");
-    }
+    if (!ok)
+        snprintf(error, GIMUX_ERROR_MAX, "cannot use %s: %s", file, certificate_error());
     return ok;
 }
 

@@ -1,6 +1,6 @@
 /* TLS 1.3 with certificates on both sides, over a socket, without signals. */
-#ifndef GIMUX_TLS_H
-#define GIMUX_TLS_H
+#ifndef GIMUX_CLIENT_TLS_H
+#define GIMUX_CLIENT_TLS_H
 
 #include <openssl/ssl.h>
 #include <stddef.h>
@@ -18,16 +18,16 @@ SSL_CTX *gimux_tls_context(const struct gimux_client *client, char error[GIMUX_E
 BIO_METHOD *gimux_tls_bio(void);
 
 /* Makes the TLS end of an accepted socket, from client->tls and client->tls_bio. `refusal` (TLS_TEXT_MAX
- * bytes, lives as long as the SSL) receives why the peer's certificate was not taken, if so. Returns NULL if
+ * bytes, lives as long as the SSL) receives the reason if the peer's certificate is refused. Returns NULL if
  * memory ran out. The socket stays the caller's. */
 SSL *gimux_tls_new(const struct gimux_client *client, int fd, char *refusal);
 
-/* Whether the revocation lists in force, which may be newer than those that its handshake went by, revoke the
- * certificate that gimuxd has shown, or a CA that it comes from. If so, writes that to out. */
+/* Whether the revocation lists in force, which may be newer than those that its handshake went by, revoke
+ * gimuxd's certificate or a CA in its chain. If so, writes that to out. */
 bool gimux_tls_is_revoked(const struct gimux_client *client, const SSL *ssl, char out[TLS_TEXT_MAX]);
 
 /* Says in words why the last operation failed: whose certificate, and whether chain, name, date or a
- * revocation is at fault. Takes the errors off OpenSSL's queue. */
+ * revocation is at fault. Empties OpenSSL's queue of errors. */
 void gimux_tls_explain(const char *refusal, char out[TLS_TEXT_MAX]);
 
 #endif

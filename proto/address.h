@@ -27,14 +27,14 @@ struct address {
     char host[ADDRESS_HOST_MAX]; /* tcp, tls: name or numeric address, without brackets */
 };
 
-/* Reads one written address. An IPv6 HOST stands in brackets. CID is a number or "any".
+/* Reads one written address. An IPv6 HOST is in brackets. CID is a number or "any".
  * Returns NULL, or a static text that says what was expected; *out is then ADDRESS_NONE. */
 const char *address_parse(const char *text, struct address *out);
 
 /* Writes the address to buf in the form that address_parse reads. Returns buf. */
 const char *address_format(const struct address *address, char buf[ADDRESS_TEXT_MAX]);
 
-/* Whether two addresses are the same as written. */
+/* Whether two addresses are written the same. */
 bool address_equal(const struct address *a, const struct address *b);
 
 /* Fills a socket address for vsock and UNIX addresses, and for tcp and tls ones whose host is numeric.

@@ -2,8 +2,8 @@
  *
  * Everything with a sequence is held, oldest first, until ACK covers it. A new item is drawn from the source
  * only when all that is held was sent, and sent only when the window has room: so what is held is never more
- * than the window and one record. WELCOME says from where on what is held is to be sent (again): so going on
- * after a break and sending for the first time are the same thing. */
+ * than the window and one record. WELCOME says from where on what is held is to be sent (again): so resuming
+ * after a break and sending for the first time are the same. */
 #include "thinagent-sim/agent.h"
 
 #include <assert.h>
@@ -13,11 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "thinagent-sim/clock.h"
 #include "thinagent-sim/held.h"
+#include "thinagent-sim/memory.h"
 
-#define MILLISECOND   INT64_C(1000000)
 #define OUTPUT_MAX    ((size_t)64 * 1024)   /* the output is filled up to here */
 #define DRAW_MAX      1024                  /* items drawn at a time, so that other agents have their turn */
 #define ANSWER_TIME   (10000 * MILLISECOND) /* how long HELLO may go unanswered */
@@ -50,8 +50,6 @@ struct agent {
     int64_t source_at; /* when the source may have something again */
     bool source_ended;
 };
-
-static const char *const state_names[] = { "down", "hello", "up", "bye", "done", "failed" };
 
 struct agent *
 agent_new(const struct agent_config *config)
@@ -98,6 +96,14 @@ agent_state(const struct agent *agent)
 }
 
 const char *
+agent_state_name(enum agent_state state)
+{
+    static const char *const names[] = { "down", "hello", "up", "bye", "done", "failed" };
+
+    return names[state];
+}
+
+const char *
 agent_why(const struct agent *agent)
 {
     return agent->why;
@@ -110,7 +116,7 @@ change_state(struct agent *agent, enum agent_state state)
 
     if (agent->config.verbose && state != agent->state)
         fprintf(stderr, "vm=%s driver=%s: %s -> %s%s%s\n", gr_uuid_format(agent->config.vm_uuid, uuid),
-                gr_driver_name(agent->config.driver), state_names[agent->state], state_names[state],
+                gr_driver_name(agent->config.driver), agent_state_name(agent->state), agent_state_name(state),
                 agent->why[0] != '\0' ? ": " : "", agent->why);
     agent->state = state;
 }
@@ -128,22 +134,13 @@ static bool __attribute__((format(printf, 2, 3))) broken(struct agent *agent, co
 
 /* ---- what is said ---- */
 
-static int64_t
-wall_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 /* A whole record goes out, and into the recording. */
 static void
 put_bytes(struct agent *agent, const uint8_t *data, size_t len)
 {
     buffer_add(&agent->out, data, len);
     if (agent->config.record)
-        trace_writer_put(agent->config.record, agent->config.number, wall_clock(), data, len);
+        trace_writer_put(agent->config.record, agent->config.number, clock_ns(CLOCK_REALTIME), data, len);
 }
 
 static void
@@ -164,20 +161,15 @@ put_record(struct agent *agent, const struct gr_record *record)
     free(large);
 }
 
-/* Everything that is waiting to be sent is given up, except the rest of a record that is half out. */
-static void
-clear_output(struct agent *agent)
-{
-    agent->out.len = agent->cut < agent->out.len ? agent->cut : agent->out.len;
-}
-
 static void
 say_hello(struct agent *agent, int64_t now)
 {
     struct gr_record hello = { .type = GR_HELLO };
     struct gr_hello *body = &hello.body.hello;
 
-    clear_output(agent);
+    /* What waits to be sent is dropped, except the rest of a record that is partly sent. */
+    if (agent->cut < agent->out.len)
+        agent->out.len = agent->cut;
     body->magic = GR_MAGIC;
     body->version_min = GR_VERSION;
     body->version_max = GR_VERSION;
@@ -201,7 +193,7 @@ agent_link_up(struct agent *agent, int64_t now)
     agent->last_sent = now;
     agent->last_heard = now;
     if (agent->config.record)
-        trace_writer_connect(agent->config.record, agent->config.number, wall_clock());
+        trace_writer_connect(agent->config.record, agent->config.number, clock_ns(CLOCK_REALTIME));
     say_hello(agent, now);
 }
 
@@ -211,7 +203,7 @@ agent_link_down(struct agent *agent)
     bool was_up = agent->state == AGENT_HELLO || agent->state == AGENT_UP || agent->state == AGENT_BYE;
 
     if (agent->config.record && (was_up || agent->state == AGENT_DONE))
-        trace_writer_disconnect(agent->config.record, agent->config.number, wall_clock());
+        trace_writer_disconnect(agent->config.record, agent->config.number, clock_ns(CLOCK_REALTIME));
     if (was_up)
         change_state(agent, AGENT_DOWN);
 }
@@ -244,7 +236,7 @@ hold_lost(struct agent *agent, uint64_t count)
     hold(agent, count, bytes, len);
 }
 
-/* Everything up to the sequence is safe with gimuxd. */
+/* gimuxd has made everything up to the sequence safe. */
 static void
 release(struct agent *agent, uint64_t sequence)
 {
@@ -272,11 +264,11 @@ take_welcome(struct agent *agent, const struct gr_welcome *welcome)
     if (welcome->version != GR_VERSION)
         return broken(agent, "WELCOME chose version %u, expected %u", welcome->version, GR_VERSION);
     if (welcome->next_wanted > INT64_MAX)
-        return broken(agent, "WELCOME wants sequence %" PRIu64, welcome->next_wanted);
+        return broken(agent, "WELCOME asks for sequence %" PRIu64, welcome->next_wanted);
     agent->heartbeat = heartbeat * MILLISECOND;
     agent->window = welcome->window;
     agent->interest = welcome->interest;
-    if (agent->state != AGENT_HELLO) /* the answer to a HELLO that was repeated in vain */
+    if (agent->state != AGENT_HELLO) /* the answer to an earlier copy of a repeated HELLO */
         return true;
     if (welcome->next_wanted > agent->next_sequence)
         agent->next_sequence = welcome->next_wanted; /* gimuxd knows this boot from an earlier run */

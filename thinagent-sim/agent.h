@@ -2,7 +2,7 @@
  *
  * Pure: bytes go in and out by function calls and the clock is an argument (monotonic nanoseconds), so that
  * all of it can be tested without a socket. Whoever owns the connection
- *   - says agent_link_up when it stands and agent_link_down when it is lost,
+ *   - calls agent_link_up when it is established and agent_link_down when it is lost,
  *   - gives what arrives to agent_receive, and sends what agent_output returns,
  *   - calls agent_timer at the time that it returned last. */
 #ifndef SIM_AGENT_H
@@ -15,7 +15,7 @@
 #include "proto/event_class.h"
 #include "proto/guest_record.h"
 #include "thinagent-sim/source.h"
-#include "thinagent-sim/trace/trace.h"
+#include "thinagent-sim/trace_writer.h"
 
 enum agent_state {
     AGENT_DOWN,   /* no connection */
@@ -23,7 +23,7 @@ enum agent_state {
     AGENT_UP,     /* events flow */
     AGENT_BYE,    /* all is acknowledged, BYE is in the output */
     AGENT_DONE,   /* BYE is out: end */
-    AGENT_FAILED, /* gimuxd will not have this driver: end; agent_why says the reason */
+    AGENT_FAILED, /* gimuxd rejected this driver for good: end; agent_why says why */
 };
 
 struct agent_config {
@@ -36,7 +36,7 @@ struct agent_config {
     bool verbose;                /* state changes go to stderr */
     struct source *source;       /* owned by the agent */
     struct trace_writer *record; /* NULL, or where what is sent is written too; not owned */
-    uint32_t number;             /* tells this stream from the others in that trace, from 0 */
+    uint32_t number;             /* distinguishes this stream from the others in that trace, from 0 */
 };
 
 struct agent_counters {
@@ -59,11 +59,12 @@ void agent_free(struct agent *agent);
 const struct agent_config *agent_config(const struct agent *agent);
 const struct agent_counters *agent_counters(const struct agent *agent);
 enum agent_state agent_state(const struct agent *agent);
+const char *agent_state_name(enum agent_state state); /* "down", "hello", ... */
 
 /* Why the link had to be closed or the agent failed; "" if neither. Lives as long as the agent. */
 const char *agent_why(const struct agent *agent);
 
-/* The connection stands: HELLO is put into the output. */
+/* The connection is established: HELLO is put into the output. */
 void agent_link_up(struct agent *agent, int64_t now);
 
 /* The connection is lost; in the states that end nothing changes. */

@@ -31,8 +31,8 @@ void held_add(struct held_list *list, uint64_t sequence, uint64_t count, const u
 /* Forgets everything up to the sequence. */
 void held_release(struct held_list *list, uint64_t sequence);
 
-/* On a new connection gimuxd wants what is from `next_wanted` on. What is before that it has received, but
- * not made safe: it stays until it is acknowledged. */
+/* On a new connection gimuxd asks for what is from `next_wanted` on. It has received what is before, but not
+ * made it safe: that stays until it is acknowledged. */
 void held_rewind(struct held_list *list, uint64_t next_wanted);
 
 /* The next one to send, or NULL if there is none or a window of that many bytes has no room for it. One

@@ -1,4 +1,4 @@
-/* The UUIDs of made-up VMs and boots: derived from a name, derived for a copy, or random. */
+/* The UUIDs of VMs and boots: derived from a name, derived for a copy, this machine's own, or random. */
 #include "thinagent-sim/identity.h"
 
 #include <stdio.h>

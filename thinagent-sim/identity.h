@@ -1,4 +1,4 @@
-/* The UUIDs of made-up VMs and boots: derived from a name, derived for a copy, or random. */
+/* The UUIDs of VMs and boots: derived from a name, derived for a copy, this machine's own, or random. */
 #ifndef SIM_IDENTITY_H
 #define SIM_IDENTITY_H
 
@@ -20,7 +20,7 @@ void identity_random(uint8_t out[GR_UUID_SIZE]);
  * /var/lib/thinagent-sim/vm-uuid where that can be written. */
 void identity_of_machine(uint8_t out[GR_UUID_SIZE]);
 
-/* The kernel's id of this boot; a random one where /proc does not tell. */
+/* The kernel's id of this boot; a random one where /proc does not say. */
 void identity_of_boot(uint8_t out[GR_UUID_SIZE]);
 
 #endif

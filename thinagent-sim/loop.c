@@ -1,8 +1,8 @@
 /* The event loop: connects the agents with gimuxd and gives them their time. The only user of libevent.
  *
- * A link is one agent's way to gimuxd. It is lost and opened again, with growing pauses, until its agent has
- * ended. All that happens to a link goes through link_pump, which sends what the agent has, up to what the
- * socket takes, and sets the one timer for whatever comes next. */
+ * A link is one agent's way to gimuxd. When it is lost, it is opened again, with growing pauses, until its
+ * agent has ended. All that happens to a link goes through link_pump, which sends what the agent has, up to
+ * what the socket takes, and sets the one timer for whatever comes next. */
 #include "thinagent-sim/loop.h"
 
 #include <errno.h>
@@ -11,18 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
+#include "thinagent-sim/clock.h"
 #include "thinagent-sim/door.h"
 #include "thinagent-sim/memory.h"
 #include "thinagent-sim/nowhere.h"
 #include "thinagent-sim/progress.h"
 
-#define SECOND        INT64_C(1000000000)
-#define MILLISECOND   INT64_C(1000000)
 #define BACKOFF_FIRST 50u /* milliseconds */
 #define BACKOFF_LAST  2000u
 #define LINGER_TIME   (1 * SECOND) /* for gimuxd to close after BYE */
@@ -59,7 +57,7 @@ struct link {
     unsigned backoff; /* milliseconds */
     char greeting[GREETING_MAX];
     size_t greeting_len;
-    char *complaint; /* the last one made, so that it is made once */
+    char *complaint; /* the last one, so that it is printed once */
 };
 
 struct loop {
@@ -85,10 +83,7 @@ static void link_pump(struct link *link);
 static int64_t
 now_ns(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * SECOND + now.tv_nsec;
+    return clock_ns(CLOCK_MONOTONIC);
 }
 
 static void
@@ -132,7 +127,7 @@ complain(struct link *link, const char *why)
             gr_driver_name(config->driver), why);
 }
 
-/* The connection is gone, or must go: again after a pause, unless the agent has ended. */
+/* The connection is lost, or must be closed: opens it again after a pause, unless the agent has ended. */
 static void
 link_lost(struct link *link, const char *why)
 {
@@ -151,7 +146,7 @@ link_lost(struct link *link, const char *why)
         link->backoff = BACKOFF_FIRST;
     agent_link_down(link->agent);
     link_close(link, LINK_CLOSED);
-    pause = link->backoff / 2 + random() % link->backoff; /* so that links do not come all at once */
+    pause = link->backoff / 2 + random() % link->backoff; /* so that not all links come at once */
     link->backoff = 2 * link->backoff < BACKOFF_LAST ? 2 * link->backoff : BACKOFF_LAST;
     set_timer(link->timer, pause * MILLISECOND);
 }
@@ -231,7 +226,7 @@ link_pump(struct link *link)
 }
 
 static void
-link_stands(struct link *link)
+link_established(struct link *link)
 {
     link->state = LINK_OPEN;
     agent_link_up(link->agent, now_ns());
@@ -263,7 +258,7 @@ read_greeting(struct link *link)
         link_lost(link, "expected the line CONNECT PORT");
         return;
     }
-    link_stands(link);
+    link_established(link);
 }
 
 static void
@@ -309,7 +304,7 @@ on_writable(evutil_socket_t fd, short what, void *arg)
         if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error != 0)
             link_lost(link, strerror(error));
         else
-            link_stands(link);
+            link_established(link);
         return;
     }
     link_pump(link);
@@ -345,7 +340,7 @@ link_open(struct link *link)
     int fd;
 
     if (link->door.kind == DOOR_NONE) {
-        link_stands(link);
+        link_established(link);
         return;
     }
     fd = door_open(&link->door);
@@ -353,7 +348,7 @@ link_open(struct link *link)
         char why[ADDRESS_TEXT_MAX + 128];
         char address[ADDRESS_TEXT_MAX];
 
-        snprintf(why, sizeof(why), "cannot open %s: %s, trying on",
+        snprintf(why, sizeof(why), "cannot open %s: %s; trying again",
                  link->door.device ? link->door.device : address_format(&link->door.address, address),
                  strerror(errno));
         link_lost(link, why);
@@ -361,7 +356,7 @@ link_open(struct link *link)
     }
     link_attach(link, fd);
     if (link->door.kind == DOOR_DEVICE) {
-        link_stands(link);
+        link_established(link);
         return;
     }
     link->state = LINK_CONNECTING;
@@ -390,7 +385,7 @@ on_accept(evutil_socket_t fd, short what, void *arg)
         if (loop->options->firecracker)
             link->state = LINK_GREETING;
         else
-            link_stands(link);
+            link_established(link);
         return;
     }
     close(peer); /* all links of this path are taken */
@@ -420,7 +415,7 @@ listener_get(struct loop *loop, const struct door *door)
 
 /* ---- the loop ---- */
 
-/* No drain time is left: what is not acknowledged now will not be. */
+/* The time to drain is over: ends with what is acknowledged by now. */
 static void
 on_drained(evutil_socket_t fd, short what, void *arg)
 {
@@ -439,7 +434,7 @@ on_stop(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     if (loop->watching) {
-        loop->readable(loop->readable_arg); /* what has happened before the signal still counts */
+        loop->readable(loop->readable_arg); /* what happened before the signal still counts */
         event_del(loop->watching);
     }
     set_timer(loop->drain_timer, (int64_t)(loop->options->drain * SECOND));

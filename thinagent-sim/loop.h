@@ -17,8 +17,8 @@ struct loop *loop_new(const struct options *options);
 /* Frees the loop, not the agents. */
 void loop_free(struct loop *loop);
 
-/* Adds an agent, to be connected when the loop runs. Returns false, after a message, if its door cannot be
- * made out. */
+/* Adds an agent, to be connected when the loop runs. Returns false, after a message, if its door is malformed
+ * or cannot be listened on. */
 bool loop_add(struct loop *loop, struct agent *agent);
 
 /* Calls `readable` whenever fd can be read, and then gives all agents the chance to send. One such fd. */

@@ -21,7 +21,7 @@ static const struct command_info commands[] = {
       replay_run },
     { "load", COMMAND_LOAD, NULL, "Makes up VMs and what happens in them", NULL, load_run },
     { "live", COMMAND_LIVE, NULL, "Watches this Linux machine (fanotify, as root) and sends what it sees",
-      "Says \"watching PATH\" on stderr when nothing will be missed any more.", live_run },
+      "Prints \"watching PATH\" on stderr once no change is missed.", live_run },
     { "vmx", COMMAND_VMX, NULL, "Sends events of VMs' lives, as the host does", NULL, vmx_run },
     { "info", COMMAND_INFO, "TRACE", "Says what is in a trace", NULL, info_run },
 };
@@ -33,7 +33,7 @@ print_usage(FILE *out)
     fputs("usage: thinagent-sim COMMAND ...\n\n", out);
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].about);
-    fputs("\n\"thinagent-sim COMMAND --help\" tells more.\n", out);
+    fputs("\nSee \"thinagent-sim COMMAND --help\".\n", out);
 }
 
 int

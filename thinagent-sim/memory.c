@@ -1,5 +1,4 @@
-/* Memory that a simulator may simply not run out of: allocation that ends the program, and a growing buffer.
- */
+/* Allocation that ends the program when memory runs out, and a growing buffer. */
 #include "thinagent-sim/memory.h"
 
 #include <assert.h>

@@ -1,8 +1,9 @@
-/* Takes gimuxd's place where there is none: welcomes a driver and acknowledges all that it says. */
+/* Stands in for gimuxd when a run only makes a recording: welcomes a driver and acknowledges all that it
+ * says. */
 #include "thinagent-sim/nowhere.h"
 
 #define WINDOW     (UINT64_C(1) << 20)
-#define ROUNDS_MAX 16u /* so that signals are heard, too */
+#define ROUNDS_MAX 16u /* so that signals are handled in between */
 
 static void
 answer(struct agent *agent, int64_t now, const struct gr_record *record)

@@ -1,4 +1,5 @@
-/* Takes gimuxd's place where there is none: welcomes a driver and acknowledges all that it says. */
+/* Stands in for gimuxd when a run only makes a recording: welcomes a driver and acknowledges all that it
+ * says. */
 #ifndef SIM_NOWHERE_H
 #define SIM_NOWHERE_H
 

@@ -30,20 +30,20 @@ struct row {
 static const struct row table[] = {
     { "output", "TRACE", COMMAND_IMPORT, TEXT, AT(output), 0, 0, "the trace to write" },
     { "connect", "ADDRESS", SENDERS, TEXT, AT(connect), 0, 0,
-      "gimuxd's door: vsock:CID:PORT or unix:PATH, %u in PATH being the VM's UUID" },
-    { "listen", "unix:PATH", SENDERS, TEXT, AT(listen), 0, 0, "be dialled by gimuxd instead" },
+      "gimuxd's door: vsock:CID:PORT or unix:PATH, %u in PATH stands for the VM's UUID" },
+    { "listen", "unix:PATH", SENDERS, TEXT, AT(listen), 0, 0, "wait for gimuxd to dial instead" },
     { "firecracker", NULL, SENDERS, FLAG, AT(firecracker), 0, 0,
       "with --listen: expect the line CONNECT PORT first, and answer OK" },
-    { "device", "PATH", SENDERS, TEXT, AT(device), 0, 0, "speak through a character device (virtio-serial)" },
+    { "device", "PATH", SENDERS, TEXT, AT(device), 0, 0, "use a character device (virtio-serial)" },
     { "record", "TRACE", SENDERS, TEXT, AT(record), 0, 0,
       "write what is sent to a trace; without a door, only to the trace" },
     { "copies", "N", COMMAND_REPLAY, COUNT, AT(copies), 1, 100000, "replay N sets of VMs (1)" },
     { "loop", "N", COMMAND_REPLAY, COUNT, AT(loops), 1, 1e9, "replay each stream N times over (1)" },
     { "speed", "X", COMMAND_REPLAY, NUMBER, AT(speed), 1e-6, 1e6, "X times the recorded pace (1)" },
-    { "fast", NULL, COMMAND_REPLAY, FLAG, AT(fast), 0, 0, "as fast as gimuxd takes it" },
+    { "fast", NULL, COMMAND_REPLAY, FLAG, AT(fast), 0, 0, "as fast as gimuxd accepts it" },
     { "vms", "N", COMMAND_LOAD, COUNT, AT(vms), 1, 100000, "number of VMs (1)" },
     { "rate", "N", COMMAND_LOAD, NUMBER, AT(rate), 0, 1e7,
-      "events per second of each VM (as fast as taken)" },
+      "events per second of each VM (as fast as gimuxd accepts them)" },
     { "events", "N", COMMAND_LOAD, COUNT64, AT(events), 1, 1e15, "events of each VM, then end (no end)" },
     { "seconds", "S", COMMAND_LOAD | COMMAND_LIVE, NUMBER, AT(seconds), 0, 1e9,
       "end after S seconds (no end)" },
@@ -53,13 +53,13 @@ static const struct row table[] = {
       "one linux driver for each VM, not the two of Windows" },
     { "seed", "N", COMMAND_LOAD, COUNT64, AT(seed), 0, 1e15, "other VMs and other events for another N (1)" },
     { "no-wait", NULL, COMMAND_LOAD, FLAG, AT(no_wait), 0, 0,
-      "drop what gimuxd does not take in time, and say LOST; wants --rate" },
+      "drop what gimuxd does not accept in time, and report LOST; needs --rate" },
     { "watch", "PATH", COMMAND_LIVE, LIST, AT(watch), 0, 0,
       "directory to watch, with all below; repeatable" },
     { "queue", "BYTES", COMMAND_LOAD | COMMAND_LIVE, COUNT64, AT(queue), 1024, 1e12,
       "size of the queue of events that do not wait (4194304)" },
     { "event", "EVENT", COMMAND_VMX, LIST, AT(events_list), 0, 0,
-      "ACTION:UUID[:NAME] of a VM, ACTION on, off, suspend, resume or migrate=HOST; repeatable" },
+      "ACTION:UUID[:NAME] of a VM; ACTION is on, off, suspend, resume or migrate=HOST; repeatable" },
     { "vm", "UUID", SENDERS, UUID, AT(vm), 0, 0, "the VM's (of vmx: the host's) UUID" },
     { "boot-id", "UUID", SENDERS, BOOT_ID, AT(boot_id), 0, 0,
       "the boot's id; \"keep\" takes that of the trace, or the same at every run" },
@@ -67,7 +67,7 @@ static const struct row table[] = {
       "seconds to wait for acknowledgements after SIGINT or SIGTERM (5)" },
     { "summary", "FILE", SENDERS, TEXT, AT(summary), 0, 0, "write the summary to FILE, as JSON" },
     { "json", NULL, ANY, FLAG, AT(json), 0, 0, "print JSON instead of a table" },
-    { "verbose", NULL, SENDERS, FLAG, AT(verbose), 0, 0, "tell of connections on stderr" },
+    { "verbose", NULL, SENDERS, FLAG, AT(verbose), 0, 0, "report connections on stderr" },
     { "help", NULL, ANY, FLAG, 0, 0, 0, "print this" },
 };
 #define ROWS (sizeof(table) / sizeof(table[0]))
@@ -88,7 +88,7 @@ print_help(const struct command_info *command)
     }
     if (command->more)
         printf("\n%s\n", command->more);
-    printf("\nExit status: 0 all is well (everything sent is acknowledged); 1 error; 2 usage; 3 rejected by\n"
+    printf("\nExit status: 0 everything sent is acknowledged; 1 error; 2 usage; 3 rejected by\n"
            "gimuxd; 4 not everything acknowledged.\n");
 }
 
@@ -205,7 +205,7 @@ usage(const struct command_info *command, const char *problem)
     return EXIT_USAGE;
 }
 
-/* What one option alone cannot tell. */
+/* Checks what concerns more than one option. */
 static int
 check(const struct command_info *command, const struct options *options)
 {
@@ -224,7 +224,7 @@ check(const struct command_info *command, const struct options *options)
     if (options->firecracker && !options->listen)
         return usage(command, "--firecracker goes with --listen");
     if (options->no_wait && options->rate == 0)
-        return usage(command, "--no-wait wants --rate");
+        return usage(command, "--no-wait needs --rate");
     if (command->bit == COMMAND_LIVE && options->watch.count == 0)
         return usage(command, "expected --watch PATH");
     if (command->bit == COMMAND_VMX && options->events_list.count == 0)
@@ -269,7 +269,7 @@ options_parse(const struct command_info *command, int argc, char **argv, struct 
 
         if (value < 256) {
             snprintf(problem, sizeof(problem), "%s %s", argv[optind - 1],
-                     value == ':' ? "wants an argument" : "is no option of this command");
+                     value == ':' ? "needs an argument" : "is not an option of this command");
             return usage(command, problem);
         }
         if (strcmp(table[value - 256].name, "help") == 0) {

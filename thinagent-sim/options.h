@@ -14,13 +14,13 @@
 /* Exit statuses of thinagent-sim. */
 enum exit_status {
     EXIT_GOOD = 0,
-    EXIT_ERROR = 1,    /* a file cannot be read or written, a system call failed; said on stderr */
+    EXIT_ERROR = 1,    /* a file cannot be read or written, or a system call failed; stderr says which */
     EXIT_USAGE = 2,    /* the command line is wrong */
     EXIT_REJECTED = 3, /* gimuxd rejected a driver for good */
     EXIT_UNACKED = 4,  /* not everything was acknowledged */
 };
 
-/* The commands as bits, for the table's column of who takes an option. */
+/* The commands as bits, for the table's column of the commands that take an option. */
 enum command {
     COMMAND_IMPORT = 1 << 0,
     COMMAND_REPLAY = 1 << 1,

@@ -1,12 +1,12 @@
-/* The line on a terminal that says how far things are. */
+/* The progress line on a terminal: how much is sent and acknowledged, and how fast. */
 #include "thinagent-sim/progress.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "thinagent-sim/clock.h"
 #include "thinagent-sim/memory.h"
 
 #define BAR_WIDTH 30
@@ -15,17 +15,8 @@ struct progress {
     uint64_t sent;
     uint64_t acked;
     uint64_t shown_acked; /* at the last showing, */
-    double shown_at;      /* in seconds */
+    int64_t shown_at;     /* and when that was, clock_ns */
 };
-
-static double
-seconds(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 struct progress *
 progress_new(void)
@@ -35,7 +26,7 @@ progress_new(void)
     if (!isatty(STDERR_FILENO))
         return NULL;
     progress = must_calloc(1, sizeof(*progress));
-    progress->shown_at = seconds();
+    progress->shown_at = clock_ns(CLOCK_MONOTONIC);
     return progress;
 }
 
@@ -49,8 +40,9 @@ progress_add(struct progress *progress, const struct agent_counters *counters)
 void
 progress_show(struct progress *progress)
 {
-    double now = seconds();
-    double rate = (double)(progress->acked - progress->shown_acked) / (now - progress->shown_at);
+    int64_t now = clock_ns(CLOCK_MONOTONIC);
+    double rate =
+        (double)(progress->acked - progress->shown_acked) * SECOND / (double)(now - progress->shown_at);
     int filled = progress->sent > 0 ? (int)(BAR_WIDTH * progress->acked / progress->sent) : 0;
 
     fprintf(stderr, "\r[%-*.*s] %" PRIu64 " of %" PRIu64 " acknowledged, %.0f/s\033[K", BAR_WIDTH, filled,

@@ -1,4 +1,4 @@
-/* The line on a terminal that says how far things are. */
+/* The progress line on a terminal: how much is sent and acknowledged, and how fast. */
 #ifndef SIM_PROGRESS_H
 #define SIM_PROGRESS_H
 
@@ -6,7 +6,7 @@
 
 struct progress;
 
-/* Returns NULL, which the others take too, if stderr is no terminal. */
+/* Returns NULL, which only progress_end takes, if stderr is not a terminal. */
 struct progress *progress_new(void);
 
 /* Adds one agent's numbers to what progress_show says next. */

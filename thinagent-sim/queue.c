@@ -9,7 +9,7 @@
 
 struct entry {
     struct entry *next;
-    uint64_t lost; /* not 0: so many events were dropped here, and there is no record */
+    uint64_t lost; /* not 0: that many events were dropped here; there is no record */
     uint16_t type;
     uint32_t len;
     uint8_t data[];
@@ -18,7 +18,7 @@ struct entry {
 struct queue {
     struct source base;
     struct source *feeder;
-    bool fed_up; /* the feeder has ended */
+    bool feeder_ended;
     uint64_t interest;
     size_t max;
     size_t used;         /* bytes of records that are queued */
@@ -78,7 +78,7 @@ queue_next(struct source *source, int64_t now, struct source_item *item)
     queue->given = entry;
     if (!entry) {
         item->later = SOURCE_NEVER; /* the tick knows */
-        return queue->fed_up || (source->stopped && !queue->feeder) ? SOURCE_END : SOURCE_LATER;
+        return queue->feeder_ended || (source->stopped && !queue->feeder) ? SOURCE_END : SOURCE_LATER;
     }
     queue->head = entry->next;
     if (!queue->head)
@@ -103,7 +103,7 @@ queue_tick(struct source *source, int64_t now, uint64_t interest)
     if (!queue->feeder)
         return SOURCE_NEVER;
     queue->feeder->stopped = source->stopped;
-    while (!queue->fed_up) {
+    while (!queue->feeder_ended) {
         switch (queue->feeder->next(queue->feeder, now, &item)) {
         case SOURCE_RECORD:
             queue_put(source, item.type, item.data, item.len);
@@ -114,7 +114,7 @@ queue_tick(struct source *source, int64_t now, uint64_t interest)
         case SOURCE_LATER:
             return item.later;
         case SOURCE_END:
-            queue->fed_up = true;
+            queue->feeder_ended = true;
             break;
         }
     }

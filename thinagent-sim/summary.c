@@ -69,7 +69,6 @@ counters_json(const struct agent_counters *counters)
 static json_t *
 stream_json(const struct agent *agent)
 {
-    static const char *const states[] = { "down", "hello", "up", "bye", "done", "failed" };
     const struct agent_config *config = agent_config(agent);
     json_t *object = counters_json(agent_counters(agent));
     char uuid[GR_UUID_TEXT];
@@ -77,7 +76,7 @@ stream_json(const struct agent *agent)
     json_object_set_new(object, "vm_uuid", json_string(gr_uuid_format(config->vm_uuid, uuid)));
     json_object_set_new(object, "driver", json_string(gr_driver_name(config->driver)));
     json_object_set_new(object, "boot_id", json_string(gr_uuid_format(config->boot_id, uuid)));
-    json_object_set_new(object, "state", json_string(states[agent_state(agent)]));
+    json_object_set_new(object, "state", json_string(agent_state_name(agent_state(agent))));
     json_object_set_new(object, "why", json_stringn_nocheck(agent_why(agent), strlen(agent_why(agent))));
     return object;
 }

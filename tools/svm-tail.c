@@ -41,7 +41,7 @@ acknowledge(struct tail *tail, struct gimux_stream *stream, uint64_t sequence)
 {
     if (tail->ack != ACK_EXPLICIT)
         return;
-    fflush(stdout); /* it is with us once it is written */
+    fflush(stdout); /* an event counts as received once it is written */
     gimux_client_ack(tail->client, stream, sequence);
 }
 
@@ -128,18 +128,18 @@ static const char usage[] =
     "usage: svm-tail --listen ADDRESS [OPTION]...\n"
     "Listens as an SVM for gimuxd and prints its events. ADDRESS is tcp:HOST:PORT or tls:HOST:PORT.\n"
     "  --cert FILE --key FILE --ca FILE   for tls: own certificate and key, CA of gimuxd's certificate\n"
-    "  --crl FILE         for tls: revocation lists that gimuxd's certificate is looked up in\n"
-    "  --peer-name NAME   for tls: gimuxd's certificate must bear that name (again for more)\n"
+    "  --crl FILE         for tls: revocation lists to check gimuxd's certificate against\n"
+    "  --peer-name NAME   for tls: gimuxd's certificate must bear that name (repeatable)\n"
     "  --name NAME        the SVM's name, for gimuxd's logs\n"
     "  --class LIST       only these classes: file,process,power,authentication,network,dns,lifecycle\n"
-    "  --vm UUID          only this VM (again for more)\n"
-    "  --mute PREFIX      no file events with paths that start so (again for more)\n"
+    "  --vm UUID          only this VM (repeatable)\n"
+    "  --mute PREFIX      no file events whose path begins with PREFIX (repeatable)\n"
     "  --ack MODE         auto (default); explicit: after each line is written; never\n"
     "  --json             JSON lines\n"
     "  --quiet            print no events and no table\n"
     "  --count N          end after N events\n"
-    "  --slow MS          sleep so long for every event\n"
-    "  --stats FILE       write the counts there, as JSON, at the end and on SIGUSR1\n"
+    "  --slow MS          sleep MS milliseconds after every event\n"
+    "  --stats FILE       write the counts to FILE, as JSON, at the end and on SIGUSR1\n"
     "  --capture FILE     append every frame as it came (length-delimited gimux.v1.Frame)\n"
     "SIGTERM and SIGINT end it; SIGHUP reads the certificate, key, CA and revocation list files again.\n";
 
@@ -242,16 +242,6 @@ parse_ack(const char *text)
     fail_usage("--ack %s: expected auto, explicit or never", text);
 }
 
-static FILE *
-open_capture(const char *path)
-{
-    FILE *file = fopen(path, "abe");
-
-    if (!file)
-        fail_usage("cannot write %s: %s", path, strerror(errno));
-    return file;
-}
-
 static void
 take_option(int code, struct tail *tail, struct gimux_client_config *config, struct lists *lists)
 {
@@ -299,7 +289,9 @@ take_option(int code, struct tail *tail, struct gimux_client_config *config, str
         tail->slow_ms = (unsigned)parse_number("slow", optarg, 3600000);
         break;
     case CAPTURE:
-        tail->capture = open_capture(optarg);
+        tail->capture = fopen(optarg, "abe");
+        if (!tail->capture)
+            fail_usage("cannot write %s: %s", optarg, strerror(errno));
         break;
     case HELP:
         fputs(usage, stdout);

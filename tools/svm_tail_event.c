@@ -33,8 +33,7 @@ utf8_step(const char *text, uint32_t *character)
     return len;
 }
 
-/* Whether a terminal may do something else with it than show it: controls, line ends, changes of direction.
- */
+/* Whether a terminal may do anything but show it: controls, line ends, changes of direction. */
 static bool
 is_control(uint32_t c)
 {

@@ -17,7 +17,7 @@
 static FILE *error_stream;     /* of the conf_load that is running */
 static const char *error_path; /* and its file, which libconfuse does not tell of all sections */
 static bool error_told;
-static unsigned sections_read; /* 1 << enum option_section, of those that may stand there once */
+static unsigned sections_read; /* 1 << enum option_section, of sections that a file has at most once */
 
 static void
 report(cfg_t *cfg, const char *format, va_list args)
@@ -77,7 +77,7 @@ check_option(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
-/* libconfuse would forget the first of two. */
+/* Of two such sections libconfuse would keep only the second. */
 static int
 check_once(cfg_t *cfg, cfg_opt_t *opt)
 {
@@ -87,7 +87,7 @@ check_once(cfg_t *cfg, cfg_opt_t *opt)
         sections_read |= bit;
         return 0;
     }
-    cfg_error(cfg, "%s stands there twice", cfg_opt_name(opt));
+    cfg_error(cfg, "%s: a second section, expected one", cfg_opt_name(opt));
     return -1;
 }
 
@@ -224,7 +224,8 @@ take_solutions(struct conf *conf, cfg_t *cfg)
     return true;
 }
 
-/* Two VMs at one place: a driver that comes by it could be either. Returns what they share, or NULL. */
+/* The option by which two VMs share one place, so that a driver that comes from there could belong to either;
+ * or NULL. */
 static const char *
 same_place(const struct conf_vm *a, const struct conf_vm *b)
 {
@@ -259,7 +260,7 @@ take_vms(struct conf *conf, cfg_t *cfg)
                 return false;
             }
             if (memcmp(vm->uuid, conf->vms[n].uuid, GR_UUID_SIZE) == 0) {
-                cfg_error(cfg, "vm \"%s\" stands there twice", vm->uuid_text);
+                cfg_error(cfg, "vm \"%s\": a second section, expected one", vm->uuid_text);
                 return false;
             }
         }
@@ -268,8 +269,8 @@ take_vms(struct conf *conf, cfg_t *cfg)
     return true;
 }
 
-/* What SVMs were sent and have not acknowledged stays in a VM's log, in whole chunks. Less than the log: or a
- * VM would wait for an SVM whose policy is drop. */
+/* What SVMs were sent and have not acknowledged stays in the VM's log, in whole chunks. That must be less
+ * than the log, or a VM would wait for an SVM whose policy is drop. */
 static bool
 check_windows(const struct conf *conf, cfg_t *cfg)
 {
@@ -292,7 +293,7 @@ check_windows(const struct conf *conf, cfg_t *cfg)
     return false;
 }
 
-/* A solution that relies on files needs somewhere to have them. */
+/* A solution that relies on files needs a directory for them. */
 static bool
 check_storage(const struct conf *conf, cfg_t *cfg)
 {
@@ -315,7 +316,7 @@ check_storage(const struct conf *conf, cfg_t *cfg)
     return false;
 }
 
-/* What no single option can say. */
+/* Checks what depends on several options. */
 static bool
 check_whole(const struct conf *conf, cfg_t *cfg)
 {
@@ -367,7 +368,7 @@ conf_load(const char *path, FILE *errors)
         fprintf(errors, "%s: cannot be read\n", path);
         break;
     default:
-        if (!error_told) /* libconfuse has no words for a name that is empty */
+        if (!error_told) /* libconfuse says nothing about an empty name */
             cfg_error(cfg, "expected the name of an option or section");
         break;
     }
@@ -477,7 +478,7 @@ lists_equal(const struct conf_list *a, const struct conf_list *b)
 bool
 conf_solution_equal(const struct conf_solution *a, const struct conf_solution *b)
 {
-    /* memory of both was zero before it was filled, so bytes compare */
+    /* both were zeroed before they were filled, so padding is the same */
     return memcmp(a, b, offsetof(struct conf_solution, classes)) == 0 &&
            lists_equal(&a->classes, &b->classes) && lists_equal(&a->vms, &b->vms) &&
            lists_equal(&a->mute, &b->mute);

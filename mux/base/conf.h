@@ -32,10 +32,10 @@ struct conf_doors {
     char vm_dir[CONF_PATH_MAX];   /* directory of <vm-uuid>.sock; empty: none */
     char vm_group[CONF_NAME_MAX]; /* group that may connect to these and to <uds_path>_<port>; empty: root
                                      only */
-    struct address shared;        /* UNIX socket where the VM is whoever the hello says */
+    struct address shared;        /* UNIX socket where the VM is the one that the hello names */
     struct address vmx;           /* root-only UNIX socket of the host's source of VM lifecycle */
     uint32_t port;   /* of guests' vsock connections that come as <uds_path>_<port>, and for CONNECT <port> */
-    int unknown_cid; /* enum conf_unknown_cid: what becomes of a CID that no vm section names */
+    int unknown_cid; /* enum conf_unknown_cid: what to do with a CID that no vm section names */
     uint32_t redial; /* ms between attempts to dial a VM */
 };
 
@@ -47,7 +47,7 @@ struct conf_limits {
     uint32_t connections;    /* driver connections at a time */
     uint32_t flood_records;  /* a second, below which no VM floods; 0: none ever does */
     uint32_t flood_factor;   /* times the median of the other VMs */
-    uint32_t flood_interval; /* ms between looks */
+    uint32_t flood_interval; /* ms between checks */
 };
 
 /* Files of VM logs. */
@@ -63,7 +63,7 @@ struct conf_vm {
     uint32_t cid;                 /* 0: none */
     char uds_path[CONF_PATH_MAX]; /* Firecracker's or Cloud Hypervisor's; gimuxd listens on <uds_path>_<port>
                                    */
-    struct address dial;          /* where gimuxd connects to this VM, again and again */
+    struct address dial;          /* where gimuxd connects to this VM, whenever it is not connected */
     bool dial_connect;            /* says CONNECT <port> there first (Firecracker, Cloud Hypervisor) */
 };
 
@@ -76,7 +76,7 @@ struct conf_solution {
     char key[CONF_PATH_MAX];
     char ca[CONF_PATH_MAX];
     char crl[CONF_PATH_MAX];      /* revocation lists; empty: none */
-    char tls_name[CONF_PATH_MAX]; /* that the SVM's certificate must bear; empty: the host of the address */
+    char tls_name[CONF_PATH_MAX]; /* name in the SVM's certificate; empty: the host of the address */
     int policy;                   /* enum conf_policy */
     int durability;           /* enum conf_durability: when an event counts as accepted for this solution */
     uint64_t window;          /* bytes of one VM in flight to this SVM; 0: derived from vm_log */
@@ -92,14 +92,14 @@ struct conf {
     char path[CONF_PATH_MAX]; /* of the file */
     char host[CONF_NAME_MAX]; /* this host's name, for SVMs */
     char pid_file[CONF_PATH_MAX];
-    char user[CONF_NAME_MAX]; /* that root becomes when all is open; empty: stays root */
+    char user[CONF_NAME_MAX]; /* whom root becomes once its files and sockets are open; empty: stays root */
     bool sandbox;             /* system calls are filtered */
     struct address admin;     /* UNIX socket of the admin door */
     int syslog;               /* 0 stderr, 1 syslog */
     int log_level;            /* enum log_level */
     uint32_t heartbeat;       /* ms: asked of drivers */
     uint32_t silence;         /* ms: a driver silent for so long is reported lost */
-    uint32_t drain;           /* ms: how long SIGTERM waits for SVMs */
+    uint32_t drain;           /* ms: how long SVMs have, after SIGTERM, to take what is queued */
     struct conf_doors doors;
     struct conf_limits limits;
     struct conf_storage storage;
@@ -109,18 +109,18 @@ struct conf {
     struct conf_solution solutions[CONF_SOLUTIONS_MAX]; /* by altitude, highest first, then by name */
 };
 
-/* Reads and checks a file. On errors prints each to `errors` as FILE:LINE: what, and what was expected; and
- * returns NULL. The caller owns the result. */
+/* Reads and checks a file. On an error prints FILE:LINE: what is wrong and what was expected to `errors`, and
+ * returns NULL; also NULL if out of memory. The caller frees the result with conf_free. */
 struct conf *conf_load(const char *path, FILE *errors);
 void conf_free(struct conf *conf); /* NULL is fine */
 
 /* Prints the configuration in force, defaults included, as a file that conf_load reads. */
 void conf_print(const struct conf *conf, FILE *out);
 
-/* Prints every option with its default, bounds and meaning. */
+/* Prints every option with its meaning, choices and default. */
 void conf_help(FILE *out);
 
-/* Whether two solutions are the same in all that matters to a connection. */
+/* Whether two solutions have the same options, so that the link to the SVM can stay. */
 bool conf_solution_equal(const struct conf_solution *a, const struct conf_solution *b);
 
 /* Whether two VM sections are the same. */

@@ -1,6 +1,7 @@
-/* Descriptors that cross from one process to another over a UNIX socket, and lists of them. */
+/* Descriptors that are passed from one process to another over a UNIX socket, and lists of them. */
 #include "mux/base/descriptors.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -77,6 +78,7 @@ descriptors_send(int socket, const void *data, size_t len, const int *fds, size_
     struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
     struct cmsghdr *header;
 
+    assert(len > 0 && count <= DESCRIPTORS_AT_ONCE);
     if (count > 0) {
         message.msg_control = rights.buf;
         message.msg_controllen = CMSG_SPACE(count * sizeof(int));
@@ -130,7 +132,7 @@ descriptors_receive(int socket, void *data, size_t cap, struct descriptors *list
     if (!wait_for(socket, POLLIN, wait_ms))
         return -1;
     len = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (len > 0)
+    if (len >= 0)
         keep(&message, list);
     return len;
 }

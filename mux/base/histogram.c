@@ -17,8 +17,8 @@ histogram_observe(struct histogram *histogram, uint64_t ns)
     unsigned bits = 64 - (unsigned)__builtin_clzll(ns | 1);
     unsigned at = 0;
 
-    /* There are three bounds to ten, and ten is 3.3 bits: 9 / 10 of the bits is the bucket or one of the two
-     * before it. */
+    /* Three bounds make a factor of ten, which is 3.3 bits; so 9 / 10 of the bits is the bucket or one of the
+     * two before it. */
     if (bits > FIRST_BITS)
         at = (bits - FIRST_BITS) * 9 / 10;
     if (at > HISTOGRAM_BOUNDS)

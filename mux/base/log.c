@@ -1,4 +1,4 @@
-/* The daemon's log: one line an occurrence, to stderr or syslog, never waiting for either. */
+/* The daemon's log: one line for each occurrence, to stderr or syslog, never waiting for either. */
 #include "mux/base/log.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@
 #define LINE_MAX_BYTES 1000
 #define ALIKE_SLOTS    1024
 #define ALIKE_PROBES   8
-#define ALIKE_EXAMPLE  256 /* bytes of a line that was left out */
+#define ALIKE_EXAMPLE  256 /* bytes kept of a line that was left out */
 
 static const char *const level_names[] = {
     [LOG_LEVEL_ERROR] = "error",
@@ -64,7 +64,7 @@ send_syslog(enum log_level level, const char *text)
     return send(log_state.syslog_fd, line, (size_t)len, MSG_NOSIGNAL) >= 0;
 }
 
-/* A pipe that says it is writable takes 4,096 bytes without blocking, which a line never reaches. */
+/* A pipe that is writable takes 4,096 bytes without blocking; a line is shorter. */
 static bool
 send_stderr(enum log_level level, const char *text)
 {
@@ -97,10 +97,10 @@ put_who(char *out, size_t cap, const struct log_who *who)
     return (size_t)len;
 }
 
-/* ---- too many ---- */
+/* ---- too many alike ---- */
 
-/* One slot for each sort of line in this interval. Where the table is full several share one; so nothing is
- * allocated, whatever names peers think up, and `seed` keeps them from choosing with whom they share. */
+/* One slot for each sort of line in this interval. When the table is full, several sorts share one: nothing
+ * is allocated, whatever names peers send. `seed` keeps them from choosing whose slot they share. */
 static struct {
     uint64_t sort;
     unsigned lines; /* 0: free */
@@ -116,7 +116,7 @@ mix(uint64_t hash, const void *data, size_t len)
     return hash;
 }
 
-/* The slot of a line with that format, whose text begins with who it is about. */
+/* The slot of a line with that format, the first who_len bytes of whose text say whom it is about. */
 static unsigned
 slot_of(const char *format, const char *text, size_t who_len)
 {
@@ -157,7 +157,8 @@ static void
 clean(char *text)
 {
     for (unsigned char *c = (unsigned char *)text; *c; c++) {
-        bool high = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080 to U+009F are controls, too */
+        bool high =
+            c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080 to U+009F are control characters too */
 
         if (high)
             *c++ = ' ';

@@ -26,7 +26,7 @@ static const struct option_info options[] = {
     { SECTION_TOP, "pid_file", KIND_PATH, AT(conf, pid_file), 0, CONF_PATH_MAX, "/run/gimux/gimuxd.pid", NULL,
       "where the daemon writes its process id; \"\": nowhere" },
     { SECTION_TOP, "user", KIND_TEXT, AT(conf, user), 0, CONF_NAME_MAX, NULL, NULL,
-      "user of this host that gimuxd, started as root, becomes when all is open; default: stays root" },
+      "user of this host that gimuxd, started as root, becomes once all is open; default: stays root" },
     { SECTION_TOP, "sandbox", KIND_BOOL, AT(conf, sandbox), 0, 0, "true", NULL,
       "whether a seccomp filter allows the system calls that gimuxd needs and no others" },
     { SECTION_TOP, "admin", KIND_ADDRESS, AT(conf, admin), A(UNIX), 0, "unix:/run/gimux/admin.sock", NULL,
@@ -49,7 +49,7 @@ static const struct option_info options[] = {
     { SECTION_DOORS, "vm_group", KIND_TEXT, AT(conf_doors, vm_group), 0, CONF_NAME_MAX, NULL, NULL,
       "group that may connect to the sockets of single VMs, e.g. kvm; default: root only" },
     { SECTION_DOORS, "shared", KIND_ADDRESS, AT(conf_doors, shared), A(UNIX), 0, NULL, NULL,
-      "one socket for all, where the VM is whoever its hello says: for simulation" },
+      "one socket for all VMs, where the VM is the one that the hello names: for simulation" },
     { SECTION_DOORS, "vmx", KIND_ADDRESS, AT(conf_doors, vmx), A(UNIX), 0, NULL, NULL,
       "root-only socket of the host's own source of VM lifecycle" },
     { SECTION_DOORS, "port", KIND_NUMBER, AT(conf_doors, port), 1, UINT32_MAX, "48100", NULL,
@@ -159,15 +159,21 @@ option_find(enum option_section section, const char *name)
 
 /* ---- one value ---- */
 
-/* Reads a number with one of the suffixes ("K" or "ms", ...) that units has, in pairs of name and factor. */
 struct unit {
     const char *suffix;
     uint64_t factor;
 };
 
+/* Reads a number with one of the suffixes that the option's kind has. */
 static const char *
-parse_scaled(const char *text, const struct unit *units, const struct option_info *option, uint64_t *out)
+parse_scaled(const char *text, const struct option_info *option, uint64_t *out)
 {
+    static const struct unit bytes[] = { { "", 1 }, { "K", KIB }, { "M", MIB }, { "G", GIB }, { NULL, 0 } };
+    static const struct unit times[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { NULL, 0 } };
+    static const struct unit plain[] = { { "", 1 }, { NULL, 0 } };
+    const struct unit *units = option->kind == KIND_SIZE       ? bytes
+                               : option->kind == KIND_DURATION ? times
+                                                               : plain;
     char *end;
     unsigned long long value;
 
@@ -188,16 +194,6 @@ parse_scaled(const char *text, const struct unit *units, const struct option_inf
     return NULL;
 }
 
-static const struct unit *
-units_of(enum option_kind kind)
-{
-    static const struct unit bytes[] = { { "", 1 }, { "K", KIB }, { "M", MIB }, { "G", GIB }, { NULL, 0 } };
-    static const struct unit times[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { NULL, 0 } };
-    static const struct unit plain[] = { { "", 1 }, { NULL, 0 } };
-
-    return kind == KIND_SIZE ? bytes : kind == KIND_DURATION ? times : plain;
-}
-
 static int
 choice_index(const char *choices, const char *text)
 {
@@ -210,13 +206,6 @@ choice_index(const char *choices, const char *text)
     return -1;
 }
 
-static const char *
-parse_bool(const char *text, bool *out)
-{
-    *out = strcmp(text, "true") == 0 || strcmp(text, "yes") == 0;
-    return *out || strcmp(text, "false") == 0 || strcmp(text, "no") == 0 ? NULL : "expected true or false";
-}
-
 const char *
 option_parse(const struct option_info *option, const char *text, void *base)
 {
@@ -227,7 +216,7 @@ option_parse(const struct option_info *option, const char *text, void *base)
 
     switch (option->kind) {
     case KIND_PATH:
-        if (text[0] != '\0' && text[0] != '/') /* a daemon does not stay where it was started */
+        if (text[0] != '\0' && text[0] != '/') /* a daemon changes its directory */
             return "expected an absolute path";
         /* fallthrough */
     case KIND_TEXT:
@@ -244,12 +233,14 @@ option_parse(const struct option_info *option, const char *text, void *base)
                                            : "expected unix:PATH or vsock:CID:PORT";
         break;
     case KIND_BOOL:
-        why = parse_bool(text, member);
+        *(bool *)member = strcmp(text, "true") == 0 || strcmp(text, "yes") == 0;
+        if (!*(bool *)member && strcmp(text, "false") != 0 && strcmp(text, "no") != 0)
+            return "expected true or false";
         break;
     case KIND_NUMBER:
     case KIND_SIZE:
     case KIND_DURATION:
-        why = parse_scaled(text, units_of(option->kind), option, &number);
+        why = parse_scaled(text, option, &number);
         if (option->kind == KIND_SIZE)
             *(uint64_t *)member = number;
         else
@@ -357,4 +348,18 @@ option_is_set(const struct option_info *option, const void *base)
     default:
         return *(const uint32_t *)member != 0;
     }
+}
+
+const char *
+option_choice(enum option_section section, const char *name, int value, char out[OPTION_CHOICE_MAX])
+{
+    const struct option_info *option = option_find(section, name);
+    const char *choice = option ? option->choices : NULL;
+
+    while (choice && value-- > 0) {
+        choice = strchr(choice, '|');
+        choice = choice ? choice + 1 : NULL;
+    }
+    snprintf(out, OPTION_CHOICE_MAX, "%.*s", choice ? (int)strcspn(choice, "|") : 0, choice ? choice : "");
+    return out;
 }

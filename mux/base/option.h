@@ -37,37 +37,44 @@ struct option_info {
     const char *name;
     enum option_kind kind;
     size_t offset; /* of the member in the section's struct */
-    uint64_t
-        min; /* address: mask of 1 << enum address_kind; text and choice: unused; else the value's bounds */
-    uint64_t max;        /* text, path: size of the array */
+    uint64_t min;  /* numbers, sizes, durations: the least value; address: mask of 1 << enum address_kind */
+    uint64_t max;  /* numbers, sizes, durations: the largest value; text, path: size of the array */
     const char *value;   /* the default, as in a file; NULL: not set */
     const char *choices; /* "a|b|c" */
     const char *help;
 };
 
-#define OPTIONS_MAX 64 /* no section has more */
+#define OPTIONS_MAX 64 /* options of all sections, at most */
 
 /* "doors", "limits", "vm", "solution"; "" for the top. */
 const char *option_section_name(enum option_section section);
 
-/* Walks the options of a section: start with NULL. */
+/* The next option of a section, in the order of the table, or NULL: start with NULL. */
 const struct option_info *option_next(enum option_section section, const struct option_info *option);
+
+/* The option of that name, or NULL. */
 const struct option_info *option_find(enum option_section section, const char *name);
 
-/* Reads a value (of any kind but list) into its member of *base. NULL, or what was expected; "out of bounds"
- * if it was min to max. */
+/* Reads a value (of any kind but list) into its member of *base, the section's struct. Returns NULL, or
+ * static text that says what was expected; "out of bounds" if that is a number from min to max. */
 const char *option_parse(const struct option_info *option, const char *text, void *base);
 
-/* Why a text is no element of this list option, or NULL. */
+/* Why a text cannot be an element of this list option (static text), or NULL. */
 const char *option_check_element(const struct option_info *option, const char *text);
 
 /* Whether the member differs from "not set"; always for options with a default. */
 bool option_is_set(const struct option_info *option, const void *base);
 
-/* Prints the member's value in the form that the file has. */
+/* Prints the member's value as it is written in the file. */
 void option_print(const struct option_info *option, const void *base, FILE *out);
 
-/* Prints text in quotes, as the file has it. */
+/* Prints text in quotes, as it is written in the file. */
 void option_print_quoted(const char *text, FILE *out);
+
+/* The name of a choice, as the file has it, of an option that has choices; "" if it has none of that number.
+ */
+#define OPTION_CHOICE_MAX 32
+const char *option_choice(enum option_section section, const char *name, int value,
+                          char out[OPTION_CHOICE_MAX]);
 
 #endif

@@ -25,7 +25,7 @@ parcel_fini(struct parcel *parcel, bool close_files)
     descriptors_fini(&parcel->files, close_files);
 }
 
-/* What is filled when there is no memory for the real one. */
+/* The element that is filled when there is no memory for one; nobody reads it. */
 static void *
 scratch(struct parcel *parcel, const ProtobufCMessageDescriptor *of)
 {
@@ -64,7 +64,7 @@ parcel_add(struct parcel *parcel, void ***list, size_t *count, const ProtobufCMe
 {
     void *element = make(parcel, of);
 
-    /* in steps of powers of two: the list is full when its count is one */
+    /* The list's room is the least power of two that holds it: it is full when the count is such a power. */
     if (element && (*count & (*count - 1)) == 0) {
         void **grown = realloc(*list, (*count > 0 ? *count * 2 : 1) * sizeof(void *));
 

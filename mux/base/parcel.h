@@ -1,8 +1,7 @@
 /* A parcel: what one gimuxd gives to another, a message (proto/handover.proto) and descriptors beside it.
  *
- * Every room that has something to give adds it. A parcel for which memory ran out is not complete and says
- * so at the end (`failed`); until then it can be filled as if nothing were, so that nobody need ask in
- * between, and whoever gives goes on as before. */
+ * Every room that has something to give adds it. If memory runs out, the parcel is `failed`: it is incomplete
+ * and must not be given. It can still be filled as before, so that only the one who began it has to check. */
 #ifndef GIMUX_BASE_PARCEL_H
 #define GIMUX_BASE_PARCEL_H
 
@@ -15,15 +14,15 @@
 
 struct parcel {
     Gimux__Handover__V1__Handover *message; /* the parcel's */
-    struct descriptors files;
-    bool failed; /* memory ran out while it was filled */
+    struct descriptors files;               /* beside it, numbered from 1 */
+    bool failed;                            /* memory ran out while it was filled */
 };
 
-/* An empty one, to be filled; parcel_fini must follow. False if out of memory. */
+/* Makes an empty one, to be filled; parcel_fini must follow. False if out of memory. */
 bool parcel_begin(struct parcel *parcel);
 
-/* Frees it. `close_files`: descriptors that are still in it are closed (they were received); else they are
- * their owners'. */
+/* Frees it. `close_files`: closes the descriptors that are still in it, because they were received; else they
+ * stay their owners'. */
 void parcel_fini(struct parcel *parcel, bool close_files);
 
 /* Adds an initialized element to a repeated field: PARCEL_ADD(parcel, message->vms, message->n_vms, vm). What
@@ -37,14 +36,15 @@ void *parcel_add(struct parcel *parcel, void ***list, size_t *count, const Proto
     (parcel_set((parcel), (void **)&(field), &gimux__handover__v1__##name##__descriptor))
 void *parcel_set(struct parcel *parcel, void **field, const ProtobufCMessageDescriptor *of);
 
-/* Copies for a text or a bytes field, freed with the message. */
+/* Copies for a text or a bytes field, freed with the message; empty if the parcel has failed. */
 char *parcel_text(struct parcel *parcel, const char *text);
 ProtobufCBinaryData parcel_bytes(struct parcel *parcel, const void *data, size_t len);
 
-/* Puts a descriptor, which stays the caller's, beside the message. Returns its number for the message. */
+/* Puts a descriptor, which stays the caller's, beside the message. Returns its number for the message; 0 if
+ * memory ran out. */
 uint32_t parcel_file(struct parcel *parcel, int fd);
 
-/* Adds a listening socket. */
+/* Adds a listening socket, which stays the caller's, to message->sockets. */
 void parcel_add_socket(struct parcel *parcel, const struct address *address, int fd);
 
 #endif

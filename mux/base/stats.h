@@ -42,7 +42,7 @@
     X(storage_segments, gauge, "Such files")                                                                 \
     X(storage_waiting, gauge, "VMs of which something is to be written")                                     \
     X(storage_failing, gauge, "1 while they cannot be written")                                              \
-    X(storage_full, gauge, "1 while storage.vm or storage.total stands in the way")                          \
+    X(storage_full, gauge, "1 while storage.vm or storage.total is used up")                                 \
     X(vms, gauge, "VMs known")                                                                               \
     X(vms_connected, gauge, "VMs with at least one driver connected")                                        \
     X(vm_log_bytes, gauge, "Memory of one VM's log")                                                         \

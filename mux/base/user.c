@@ -1,5 +1,5 @@
-/* Users and groups of this host: who gimuxd is to be, and to whom its files belong. They are read from
- * /etc/passwd and /etc/group themselves: a static program has no NSS. */
+/* Users and groups of this host: the user that gimuxd becomes, and the owners of its files. They are read
+ * from /etc/passwd and /etc/group directly, since a static program has no NSS. */
 #include "mux/base/user.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 
 #define GROUPS_MAX 64 /* of the user */
 
-#ifdef __SANITIZE_ADDRESS__ /* which looks into its own process at the end */
+#ifdef __SANITIZE_ADDRESS__ /* its search for leaks attaches to the process */
 #define DUMPABLE 1
 #else
 #define DUMPABLE 0
@@ -74,7 +74,7 @@ user_find(const char *name, struct user *user)
     return true;
 }
 
-/* The groups that /etc/group lists the user in, its own first. */
+/* The user's own group, then those that /etc/group lists the user in. Returns how many. */
 static size_t
 find_groups(const struct user *user, gid_t groups[GROUPS_MAX])
 {
@@ -107,7 +107,7 @@ user_become(const struct user *user)
         return false;
     }
     if (setuid(0) == 0 || setgid(0) == 0) {
-        log_error(NULL, "cannot become user %s: root can be had back", user->name);
+        log_error(NULL, "cannot become user %s: it could become root again", user->name);
         return false;
     }
     snprintf(as_user, sizeof(as_user), " (as user %s)", user->name);

@@ -16,6 +16,28 @@ frame_pack(const Gimux__V1__Frame *frame, uint8_t *buf, size_t cap)
     return prefix + gimux__v1__frame__pack(frame, buf + prefix);
 }
 
+const Gimux__V1__Frame *
+frame_make_gap(struct frame_gap *out, uint32_t stream, uint64_t first, uint64_t last, uint32_t reason)
+{
+    gimux__v1__frame__init(&out->frame);
+    gimux__v1__gap__init(&out->gap);
+    out->gap.stream = stream;
+    out->gap.first_sequence = first;
+    out->gap.last_sequence = last;
+    out->gap.reason = (Gimux__V1__GapReason)reason;
+    out->frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
+    out->frame.gap = &out->gap;
+    return &out->frame;
+}
+
+size_t
+frame_gap(uint8_t buf[FRAME_OWN_MAX], uint32_t stream, uint64_t first, uint64_t last, uint32_t reason)
+{
+    struct frame_gap gap;
+
+    return frame_pack(frame_make_gap(&gap, stream, first, last, reason), buf, FRAME_OWN_MAX);
+}
+
 /* protobuf-c allocates for every message and text inside a frame; this is what one frame gets. */
 static void *
 allocate(void *budget, size_t size)

@@ -16,6 +16,17 @@
 /* Packs the frame, its length in front, into buf. Returns the bytes written, or 0 if cap is too small. */
 size_t frame_pack(const Gimux__V1__Frame *frame, uint8_t *buf, size_t cap);
 
+/* A Gap as a frame: sequences first .. last of the stream, and why (Gimux__V1__GapReason). */
+struct frame_gap {
+    Gimux__V1__Frame frame; /* valid as long as the struct stays where it is */
+    Gimux__V1__Gap gap;
+};
+const Gimux__V1__Frame *frame_make_gap(struct frame_gap *out, uint32_t stream, uint64_t first, uint64_t last,
+                                       uint32_t reason);
+
+/* The same packed, as by frame_pack. Returns the bytes written. */
+size_t frame_gap(uint8_t buf[FRAME_OWN_MAX], uint32_t stream, uint64_t first, uint64_t last, uint32_t reason);
+
 /* Unpacks a frame's body. NULL if it is malformed, or takes more than FRAME_UNPACKED_MAX bytes of memory:
  * messages inside a frame may be much larger in memory than on the wire. To be freed with
  * gimux__v1__frame__free_unpacked(frame, NULL). */

@@ -2,6 +2,7 @@
  */
 #include "mux/event/text.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <string.h>
 
@@ -283,4 +284,22 @@ text_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy)
         return mixed_from_utf8(in, len, out, lossy);
     out[len] = '\0';
     return len;
+}
+
+void
+text_show(const uint8_t *said, size_t len, bool utf16, char *out, size_t cap)
+{
+    char buf[TEXT_ROOM(TEXT_SHOWN_MAX)];
+    size_t most = utf16 ? cap * 2 : cap; /* each unit becomes a byte or more: what is behind does not fit */
+    bool lossy = false;
+
+    assert(cap > 0 && cap <= TEXT_SHOWN_MAX);
+    if (len > most)
+        len = most;
+    len = utf16 ? text_from_utf16le(said, len, buf, &lossy) : text_from_utf8(said, len, buf, &lossy);
+    if (len >= cap)
+        for (len = cap - 1; len > 0 && ((unsigned char)buf[len] & 0xc0) == 0x80;)
+            len--;
+    memcpy(out, buf, len);
+    out[len] = '\0';
 }

@@ -22,4 +22,10 @@ size_t text_from_utf8(const uint8_t *in, size_t len, char *out, bool *lossy);
 bool text_copy_utf16le(const uint8_t *in, size_t len, char *out);
 bool text_copy_utf8(const uint8_t *in, size_t len, char *out);
 
+#define TEXT_SHOWN_MAX 600 /* bytes, NUL included */
+
+/* A text that a peer says (UTF-16LE or UTF-8), for logs and for others: valid UTF-8 with a NUL in the `cap`
+ * bytes of out, at most TEXT_SHOWN_MAX. What does not fit is left out, by whole characters. */
+void text_show(const uint8_t *said, size_t len, bool utf16, char *out, size_t cap);
+
 #endif

@@ -4,10 +4,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "mux/base/log.h"
 
 #define CONNECT_LINE_MAX 64 /* bytes of a VMM's answer to CONNECT */
+
+struct dial_list {
+    struct loop *loop;
+    struct guest_list *guests;
+    const struct conf *conf;
+    LIST_HEAD(dialled_vms, dialled) dialled;
+    bool frozen; /* nobody is dialled */
+};
 
 /* A VM that gimuxd dials. */
 struct dialled {
@@ -184,11 +193,22 @@ drop_dialled(struct dialled *dialled)
 
 /* ---- all of them ---- */
 
-void
-dial_list_init(struct dial_list *list, struct loop *loop, struct guest_list *guests)
+struct dial_list *
+dial_list_new(struct loop *loop, struct guest_list *guests)
 {
+    struct dial_list *list = malloc(sizeof(*list));
+
+    if (!list)
+        return NULL;
     *list = (struct dial_list){ .loop = loop, .guests = guests };
     LIST_INIT(&list->dialled);
+    return list;
+}
+
+void
+dial_list_free(struct dial_list *list)
+{
+    free(list);
 }
 
 static void

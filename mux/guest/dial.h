@@ -8,17 +8,13 @@
 #include "mux/guest/guest.h"
 #include "mux/net/loop.h"
 
-struct dialled;
+struct dial_list;
 
-struct dial_list {
-    struct loop *loop;
-    struct guest_list *guests;
-    const struct conf *conf;
-    LIST_HEAD(dialled_vms, dialled) dialled;
-    bool frozen; /* nobody is dialled */
-};
+/* NULL if out of memory. */
+struct dial_list *dial_list_new(struct loop *loop, struct guest_list *guests);
 
-void dial_list_init(struct dial_list *list, struct loop *loop, struct guest_list *guests);
+/* After dial_list_close, when all connections have ended. NULL is fine. */
+void dial_list_free(struct dial_list *list);
 
 /* Dials the VMs of the configuration that have an address to dial, and hangs up on those that it has no more;
  * a session that stands goes on. False if out of memory. The caller keeps conf until the next call. */

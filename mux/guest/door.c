@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -21,6 +22,18 @@
 #define VM_MODE        0660 /* of a VM's socket that is open to a group */
 #define ACCEPT_AT_ONCE 64   /* connections taken in one turn */
 #define NO_ACCEPT_MS   500  /* how long a door rests when descriptors have run out */
+
+struct door_list {
+    struct loop *loop;
+    struct guest_list *guests;
+    const struct conf *conf;
+    const struct user *user; /* who owns UNIX sockets and directories that are made */
+    unsigned patience;       /* ms that listen_open may wait; the loop must not */
+    LIST_HEAD(open_doors, door) doors;
+    struct dial_list *dialled;              /* doors, too, but gimuxd goes there */
+    LIST_HEAD(spare_sockets, spare) spares; /* taken over, and not yet needed */
+    bool frozen;                            /* nobody is let in or dialled */
+};
 
 enum door_kind { DOOR_VSOCK, DOOR_VM, DOOR_SHARED, DOOR_VMX };
 
@@ -236,14 +249,39 @@ want_vm_doors(struct door_list *list, const struct conf *conf, const struct conf
 
 /* ---- all of them ---- */
 
-void
-door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests, const struct user *user)
+struct door_list *
+door_list_new(struct loop *loop, struct guest_list *guests, const struct user *user)
 {
-    *list =
-        (struct door_list){ .loop = loop, .guests = guests, .user = user, .patience = LISTEN_PATIENCE_MS };
+    struct door_list *list = malloc(sizeof(*list));
+
+    if (!list)
+        return NULL;
+    *list = (struct door_list){
+        .loop = loop, .guests = guests, .user = user, .dialled = dial_list_new(loop, guests)
+    };
     LIST_INIT(&list->doors);
-    dial_list_init(&list->dialled, loop, guests);
     LIST_INIT(&list->spares);
+    door_list_set_patient(list, true);
+    if (!list->dialled) {
+        free(list);
+        return NULL;
+    }
+    return list;
+}
+
+void
+door_list_free(struct door_list *list)
+{
+    if (!list)
+        return;
+    dial_list_free(list->dialled);
+    free(list);
+}
+
+void
+door_list_set_patient(struct door_list *list, bool patient)
+{
+    list->patience = patient ? LISTEN_PATIENCE_MS : 0;
 }
 
 static void
@@ -286,7 +324,7 @@ door_list_set_conf(struct door_list *list, const struct conf *conf)
     for (unsigned i = 0; i < conf->vm_count; i++)
         good = want_vm_doors(list, conf, &conf->vms[i]) && good;
     close_unwanted(list);
-    return dial_list_set_conf(&list->dialled, conf) && good;
+    return dial_list_set_conf(list->dialled, conf) && good;
 }
 
 void
@@ -294,7 +332,7 @@ door_list_close(struct door_list *list)
 {
     want_none(list);
     close_unwanted(list);
-    dial_list_close(&list->dialled);
+    dial_list_close(list->dialled);
 }
 
 /* ---- handing over ---- */
@@ -307,7 +345,7 @@ door_list_freeze(struct door_list *list)
     list->frozen = true;
     LIST_FOREACH (door, &list->doors, in_list)
         loop_watch_set(door->watch, 0);
-    dial_list_freeze(&list->dialled);
+    dial_list_freeze(list->dialled);
 }
 
 void
@@ -318,7 +356,7 @@ door_list_thaw(struct door_list *list)
     list->frozen = false;
     LIST_FOREACH (door, &list->doors, in_list)
         loop_watch_set(door->watch, LOOP_READ);
-    dial_list_thaw(&list->dialled);
+    dial_list_thaw(list->dialled);
 }
 
 void
@@ -333,7 +371,8 @@ door_list_export(const struct door_list *list, struct parcel *parcel)
 bool
 door_list_import(struct door_list *list, struct parcel *parcel)
 {
-    list->frozen = list->dialled.frozen = true;
+    list->frozen = true;
+    dial_list_freeze(list->dialled);
     for (size_t i = 0; i < parcel->message->n_sockets; i++) {
         const Gimux__Handover__V1__Socket *from = parcel->message->sockets[i];
         struct address address;
@@ -348,6 +387,17 @@ door_list_import(struct door_list *list, struct parcel *parcel)
         spare->fd = descriptors_take(&parcel->files, from->descriptor);
         LIST_INSERT_HEAD(&list->spares, spare, in_list);
     }
+    return true;
+}
+
+bool
+door_list_import_guests(struct door_list *list, struct parcel *parcel)
+{
+    const Gimux__Handover__V1__Handover *message = parcel->message;
+
+    for (size_t i = 0; i < message->n_guests; i++)
+        if (!dial_list_import_guest(list->dialled, parcel, message->guests[i]))
+            return false;
     return true;
 }
 

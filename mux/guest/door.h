@@ -10,23 +10,17 @@
 #include "mux/guest/guest.h"
 #include "mux/net/loop.h"
 
-struct door;
-struct spare;
+struct door_list;
 
-struct door_list {
-    struct loop *loop;
-    struct guest_list *guests;
-    const struct conf *conf;
-    const struct user *user; /* who owns UNIX sockets and directories that are made */
-    unsigned patience;       /* ms that listen_open may wait; the loop must not */
-    LIST_HEAD(open_doors, door) doors;
-    struct dial_list dialled;               /* doors, too, but gimuxd goes there */
-    LIST_HEAD(spare_sockets, spare) spares; /* taken over, and not yet needed */
-    bool frozen;                            /* nobody is let in or dialled */
-};
+/* `user`: who owns UNIX sockets and directories that are made; it must stay. NULL if out of memory. */
+struct door_list *door_list_new(struct loop *loop, struct guest_list *guests, const struct user *user);
 
-void door_list_init(struct door_list *list, struct loop *loop, struct guest_list *guests,
-                    const struct user *user);
+/* After door_list_close. NULL is fine. */
+void door_list_free(struct door_list *list);
+
+/* Whether a door that is busy may be waited for (LISTEN_PATIENCE_MS), as it is at first: not while the loop
+ * runs. */
+void door_list_set_patient(struct door_list *list, bool patient);
 
 /* Opens the doors of the configuration that are not open yet, closes those that it has no more, dials and
  * hangs up likewise; the others, and who came in by them, stay. Returns false, having logged each, if a door
@@ -48,6 +42,10 @@ void door_list_export(const struct door_list *list, struct parcel *parcel);
 /* The sockets of another gimuxd are taken instead of new ones opened, by address. Before door_list_set_conf,
  * after which the list is frozen. False if out of memory. */
 bool door_list_import(struct door_list *list, struct parcel *parcel);
+
+/* The sessions of another gimuxd go on here, paused. When its streams are there (route_import). False, having
+ * logged why, if one cannot. */
+bool door_list_import_guests(struct door_list *list, struct parcel *parcel);
 
 /* Takes the socket of that address out of those that were imported: -1 if there is none. */
 int door_list_take(struct door_list *list, const struct address *address);

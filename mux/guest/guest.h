@@ -23,24 +23,17 @@ struct guest_door {
 
 struct guest;
 
-/* All sessions of the process. */
-struct guest_list {
-    struct loop *loop;
-    struct route *route;
-    const struct conf *conf;
-    LIST_HEAD(guest_sessions, guest) guests;
-    uint32_t count;
-    LIST_HEAD(guest_due, guest) due; /* acknowledgements that wait for more */
-    bool ending;                     /* nothing more is read */
-    struct loop_timer *heartbeat;    /* one for all */
-    struct loop_timer *ack;          /* runs while there are such */
-};
+struct guest_list; /* all sessions of the process */
 
-/* How the route reaches a session: for route_init. */
+/* How the route reaches a session: for route_new. */
 extern const struct route_guest_ops guest_route_ops;
 
-bool guest_list_init(struct guest_list *list, struct loop *loop, struct route *route,
-                     const struct conf *conf);
+/* `conf` must stay until guest_list_set_conf. NULL if out of memory. */
+struct guest_list *guest_list_new(struct loop *loop, struct route *route, const struct conf *conf);
+void guest_list_set_conf(struct guest_list *list, const struct conf *conf);
+
+unsigned guest_list_count(
+    const struct guest_list *list); /* connections, whether they have said HELLO or not */
 
 /* Reads nothing more from anybody, whatever the route says; acknowledgements still go out. */
 void guest_list_pause(struct guest_list *list);
@@ -48,8 +41,9 @@ void guest_list_pause(struct guest_list *list);
 /* Says BYE to all and closes them. Their memory goes at the end of the turn. */
 void guest_list_close(struct guest_list *list, const char *reason);
 
-/* Closes what is left of connections and frees it, after guest_list_close and when the loop has ended. */
-void guest_list_fini(struct guest_list *list);
+/* Closes what is left of connections and frees it, after guest_list_close and when the loop has ended. NULL
+ * is fine. */
+void guest_list_free(struct guest_list *list);
 
 /* A session begins on a connected, non-blocking socket, which is taken over. At the configured limit of
  * connections it is closed at once, which a log line says. */
@@ -76,6 +70,12 @@ bool guest_import(struct guest_list *list, struct parcel *parcel, const Gimux__H
 
 /* The other gimuxd has let go: the sessions that were imported are read, and told what is accepted. */
 void guest_list_taken(struct guest_list *list);
+
+/* The most memory that connections of drivers can take, in bytes. */
+uint64_t guest_memory_bound(const struct conf *conf);
+
+/* What may be queued for a driver, in bytes: WELCOME, acknowledgements, answers. */
+#define GUEST_OUT_MAX ((size_t)64 * 1024)
 
 /* What conn_dial is to be told for a connection that guest_adopt will take. */
 extern const struct conn_limits guest_conn_limits;

@@ -39,9 +39,11 @@ export_guest(const struct guest *guest, const struct conn_rest *rest, struct par
     to->descriptor = parcel_file(parcel, conn_fd(guest->conn));
     export_door(&guest->door, parcel, to);
     if (guest->stream) {
-        to->vm_uuid = parcel_bytes(parcel, guest->stream->vm->uuid, GR_UUID_SIZE);
-        to->driver = guest->stream->driver;
-        to->boot_id = parcel_bytes(parcel, guest->stream->boot_id, GR_UUID_SIZE);
+        const struct stream_about *about = stream_about(guest->stream);
+
+        to->vm_uuid = parcel_bytes(parcel, vm_uuid(stream_vm(guest->stream)), GR_UUID_SIZE);
+        to->driver = about->driver;
+        to->boot_id = parcel_bytes(parcel, about->boot_id, GR_UUID_SIZE);
     }
     to->acked = guest->acked;
     to->silent = guest->state == GUEST_SILENT;
@@ -102,29 +104,18 @@ import_volumes(struct guest *guest, const Gimux__Handover__V1__Guest *from)
     return map || from->n_volumes == 0;
 }
 
-/* Finds the stream and takes it, as route_open does, but tells nobody. */
 static bool
 import_stream(struct guest *guest, const Gimux__Handover__V1__Guest *from)
 {
-    const struct vm *vm;
-    struct stream *stream;
-
     if (from->vm_uuid.len == 0)
         return true;
     if (from->vm_uuid.len != GR_UUID_SIZE || from->boot_id.len != GR_UUID_SIZE)
         return false;
-    vm = vm_find(&guest->list->route->table, from->vm_uuid.data);
-    stream = vm ? vm_stream_find(vm, (uint16_t)from->driver, from->boot_id.data) : NULL;
-    if (!stream || stream->guest)
-        return false;
-    guest->stream = stream;
+    guest->stream = route_take_guest(guest->list->route, from->vm_uuid.data, (uint16_t)from->driver,
+                                     from->boot_id.data, from->silent, guest);
     guest->acked = from->acked;
     guest->state = from->silent ? GUEST_SILENT : GUEST_ACTIVE;
-    stream->guest = guest;
-    stream->silent = from->silent;
-    stream->ended = false;
-    stream->vm->connected++;
-    return true;
+    return guest->stream != NULL;
 }
 
 static bool

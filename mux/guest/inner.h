@@ -2,7 +2,23 @@
 #ifndef GIMUX_GUEST_INNER_H
 #define GIMUX_GUEST_INNER_H
 
+#include <sys/queue.h>
+
+#include "mux/event/ntpath.h"
 #include "mux/guest/guest.h"
+
+/* All sessions of the process. */
+struct guest_list {
+    struct loop *loop;
+    struct route *route;
+    const struct conf *conf;
+    LIST_HEAD(guest_sessions, guest) guests;
+    uint32_t count;
+    LIST_HEAD(guest_due, guest) due; /* acknowledgements that wait for more */
+    bool ending;                     /* nothing more is read */
+    struct loop_timer *heartbeat;    /* one for all */
+    struct loop_timer *ack;          /* runs while there are such */
+};
 
 enum guest_state { GUEST_GREETING, GUEST_ACTIVE, GUEST_SILENT, GUEST_CLOSED };
 
@@ -14,6 +30,9 @@ struct guest {
     struct stream *stream;      /* from HELLO on, until it is closed or taken by another session */
     struct volume_map *volumes; /* of a Windows driver, once it has told them */
     bool spoken;                /* a byte has come */
+    bool paused;                /* by the route: nothing of it is read */
+    uint64_t records;           /* and bytes of these, that the route has not counted yet */
+    uint64_t record_bytes;
     uint64_t heard; /* loop_now of the last byte; while greeting, of the first, or of the connection */
     uint64_t spoke; /* and of the last record that we sent */
     uint64_t acked; /* last sequence that was acknowledged */

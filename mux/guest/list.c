@@ -31,18 +31,36 @@ on_heartbeat(void *arg)
 
 /* ---- the list ---- */
 
-bool
-guest_list_init(struct guest_list *list, struct loop *loop, struct route *route, const struct conf *conf)
+struct guest_list *
+guest_list_new(struct loop *loop, struct route *route, const struct conf *conf)
 {
+    struct guest_list *list = malloc(sizeof(*list));
+
+    if (!list)
+        return NULL;
     *list = (struct guest_list){ .loop = loop, .route = route, .conf = conf };
     LIST_INIT(&list->guests);
     LIST_INIT(&list->due);
     list->heartbeat = loop_timer_new(loop, on_heartbeat, list);
     list->ack = loop_timer_new(loop, guest_say_all_accepted, list);
-    if (!list->heartbeat || !list->ack)
-        return false;
+    if (!list->heartbeat || !list->ack) {
+        guest_list_free(list);
+        return NULL;
+    }
     loop_timer_start(list->heartbeat, conf->heartbeat / 2);
-    return true;
+    return list;
+}
+
+void
+guest_list_set_conf(struct guest_list *list, const struct conf *conf)
+{
+    list->conf = conf;
+}
+
+unsigned
+guest_list_count(const struct guest_list *list)
+{
+    return list->count;
 }
 
 void
@@ -65,7 +83,7 @@ guest_list_resume(struct guest_list *list)
     list->ending = false;
     LIST_FOREACH (guest, &list->guests, in_list) {
         guest->heard = loop_now(); /* who is paused cannot be heard */
-        if (!guest->stream || !guest->stream->vm->paused)
+        if (!guest->paused)
             conn_resume(guest->conn);
     }
     loop_timer_start(list->heartbeat, list->conf->heartbeat / 2);
@@ -87,15 +105,26 @@ guest_list_close(struct guest_list *list, const char *reason)
 }
 
 void
-guest_list_fini(struct guest_list *list)
+guest_list_free(struct guest_list *list)
 {
     struct guest *guest;
 
+    if (!list)
+        return;
     LIST_FOREACH (guest, &list->guests, in_list) /* those that do not read what they are told last */
         conn_close(guest->conn, "gimuxd ends");
     loop_flush(list->loop);
     loop_timer_free(list->heartbeat);
     loop_timer_free(list->ack);
+    free(list);
+}
+
+uint64_t
+guest_memory_bound(const struct conf *conf)
+{
+    uint64_t guest = GR_MAX_RECORD + CONN_READ_SIZE + GUEST_OUT_MAX;
+
+    return conf->limits.connections * guest;
 }
 
 /* ---- beginning ---- */

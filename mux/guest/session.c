@@ -36,8 +36,8 @@ who(const struct guest *guest)
     struct log_who result = { NULL, NULL, NULL };
 
     if (guest->stream) {
-        result.vm = guest->stream->vm->uuid_text;
-        result.driver = gr_driver_name(guest->stream->driver);
+        result.vm = vm_uuid_text(stream_vm(guest->stream));
+        result.driver = gr_driver_name(stream_about(guest->stream)->driver);
     }
     return result;
 }
@@ -81,7 +81,7 @@ say_accepted(struct guest *guest)
     struct gr_record record = { .type = GR_ACK };
 
     forget_due(guest);
-    guest->acked = guest->stream->log.accepted;
+    guest->acked = stream_accepted(guest->stream);
     guest->said = loop_now();
     guest->unsaid = 0;
     record.body.ack.sequence = guest->acked;
@@ -116,7 +116,7 @@ guest_accepted(void *arg)
 {
     struct guest *guest = arg;
 
-    if (guest->stream->log.accepted <= guest->acked)
+    if (stream_accepted(guest->stream) <= guest->acked)
         return;
     if (is_pressing(guest)) {
         say_accepted(guest);
@@ -132,6 +132,14 @@ guest_accepted(void *arg)
 
 /* ---- the end ---- */
 
+/* Also what is no event costs time: duplicates, PINGs, HELLOs. */
+static void
+count_records(struct guest *guest)
+{
+    route_count_records(guest->list->route, guest->stream, guest->records, guest->record_bytes);
+    guest->records = guest->record_bytes = 0;
+}
+
 void
 guest_disconnect(struct guest *guest, struct gr_record *last, bool ended, const char *reason)
 {
@@ -140,8 +148,10 @@ guest_disconnect(struct guest *guest, struct gr_record *last, bool ended, const 
     set_state(guest, GUEST_CLOSED);
     if (guest->due)
         say_accepted(guest);
-    if (guest->stream)
+    if (guest->stream) {
+        count_records(guest);
         route_close(guest->list->route, guest->stream, ended, reason);
+    }
     guest->stream = NULL;
     if (last) {
         send_record(guest, last);
@@ -188,9 +198,9 @@ welcome(struct guest *guest)
 
     record.body.welcome.version = GR_VERSION;
     record.body.welcome.heartbeat_ms = conf->heartbeat;
-    record.body.welcome.next_wanted = guest->stream->log.last + 1;
+    record.body.welcome.next_wanted = stream_last(guest->stream) + 1;
     record.body.welcome.window = conf->limits.vm_window;
-    record.body.welcome.interest = guest->list->route->interest;
+    record.body.welcome.interest = route_interest(guest->list->route);
     send_record(guest, &record);
 }
 
@@ -233,23 +243,6 @@ check_identity(const struct guest *guest, const struct gr_hello *hello, char *wh
     return 0;
 }
 
-/* A text of the hello as UTF-8, for logs and for SVMs; what does not fit is left out, by whole characters. */
-static void
-hello_text(const struct gr_text *text, uint16_t driver, char out[VM_TEXT_MAX])
-{
-    char buf[TEXT_ROOM(VM_TEXT_MAX)];
-    size_t units = (VM_TEXT_MAX - 1) / 3; /* three bytes each at most */
-    size_t max = gr_driver_is_windows(driver) ? units * 2 : units;
-    size_t len = text->len < max ? text->len : max;
-    bool lossy = false;
-
-    if (gr_driver_is_windows(driver))
-        len = text_from_utf16le(text->data, len, buf, &lossy);
-    else
-        len = text_from_utf8(text->data, len, buf, &lossy);
-    memcpy(out, buf, len + 1);
-}
-
 static void
 on_hello(struct guest *guest, const struct gr_record *record)
 {
@@ -263,8 +256,9 @@ on_hello(struct guest *guest, const struct gr_record *record)
     char why[256];
     int code = check_identity(guest, hello, why, sizeof(why));
 
-    hello_text(&hello->build, hello->driver, build);
-    hello_text(&hello->guest_os, hello->driver, guest_os);
+    text_show(hello->build.data, hello->build.len, gr_driver_is_windows(hello->driver), build, sizeof(build));
+    text_show(hello->guest_os.data, hello->guest_os.len, gr_driver_is_windows(hello->driver), guest_os,
+              sizeof(guest_os));
     said.build = build;
     said.guest_os = guest_os;
     if (code == 0)
@@ -281,7 +275,8 @@ on_hello(struct guest *guest, const struct gr_record *record)
     guest->volumes = NULL;
     about = who(guest);
     log_info(&about, "connected by %s: build %s, %s, boot %s, from sequence %llu", guest->door.name, build,
-             guest_os, guest->stream->boot_text, (unsigned long long)guest->stream->log.last + 1);
+             guest_os, stream_about(guest->stream)->boot_text,
+             (unsigned long long)stream_last(guest->stream) + 1);
     welcome(guest);
     guest_accepted(guest);
 }
@@ -294,33 +289,33 @@ on_event(struct guest *guest, const struct gr_record *record)
 {
     struct stream *stream = guest->stream;
     uint64_t last = record->type == GR_LOST ? record->body.lost.last : record->sequence;
+    uint64_t had;
 
     assert(stream);
-    if (last <= stream->log.last) {
+    had = stream_last(stream);
+    if (last <= had) {
         stats.guest_duplicates_total++; /* sent before the break, and again after it */
         return true;
     }
-    if (record->sequence > stream->log.last + 1 ||
-        (last != record->sequence && record->sequence <= stream->log.last)) {
+    if (record->sequence > had + 1 || (last != record->sequence && record->sequence <= had)) {
         protocol_error(guest, "%s record: sequence %llu, expected %llu", gr_type_name(record->type),
-                       (unsigned long long)record->sequence, (unsigned long long)stream->log.last + 1);
+                       (unsigned long long)record->sequence, (unsigned long long)had + 1);
         return true;
     }
-    if (last - stream->log.last > ROUTE_LOST_MAX) {
+    if (last - had > ROUTE_LOST_MAX) {
         protocol_error(guest, "LOST record: %llu events, expected at most %u",
-                       (unsigned long long)(last - stream->log.last), ROUTE_LOST_MAX);
+                       (unsigned long long)(last - had), ROUTE_LOST_MAX);
         return true;
     }
     if (record->type == GR_LOST) {
         struct log_who about = who(guest);
 
-        log_info(&about, "the driver dropped %llu events itself",
-                 (unsigned long long)(last - stream->log.last));
+        log_info(&about, "the driver dropped %llu events itself", (unsigned long long)(last - had));
         return route_lost(guest->list->route, stream, last);
     }
-    if ((record->type == GR_POWER) != (stream->driver == GR_VMX)) {
+    if ((record->type == GR_POWER) != (stream_about(stream)->driver == GR_VMX)) {
         protocol_error(guest, "%s record from driver %s", gr_type_name(record->type),
-                       gr_driver_name(stream->driver));
+                       gr_driver_name(stream_about(stream)->driver));
         return true;
     }
     if (!route_publish(guest->list->route, stream, record, guest->volumes))
@@ -395,16 +390,6 @@ heard(struct guest *guest)
     }
 }
 
-/* Also what is no event costs time: duplicates, PINGs, HELLOs. */
-static void
-count_record(struct guest *guest, const struct gr_record *record)
-{
-    if (!guest->stream)
-        return;
-    guest->stream->vm->traffic.records++;
-    guest->stream->vm->traffic.bytes += record->size;
-}
-
 static size_t
 on_data(void *arg, const uint8_t *buf, size_t len)
 {
@@ -437,10 +422,13 @@ on_data(void *arg, const uint8_t *buf, size_t len)
             break; /* paused: it comes again */
         }
         used += record.size;
-        count_record(guest, &record);
-        if (guest->state != GUEST_CLOSED && guest->stream && guest->stream->vm->paused)
+        guest->records++;
+        guest->record_bytes += record.size;
+        if (guest->paused)
             break;
     }
+    if (guest->stream)
+        count_records(guest);
     return used;
 }
 
@@ -483,7 +471,10 @@ const struct conn_ops guest_conn_ops = {
 static void
 on_pause(void *arg)
 {
-    conn_pause(((struct guest *)arg)->conn);
+    struct guest *guest = arg;
+
+    guest->paused = true;
+    conn_pause(guest->conn);
 }
 
 static void
@@ -491,6 +482,7 @@ on_resume(void *arg)
 {
     struct guest *guest = arg;
 
+    guest->paused = false;
     if (!guest->list->ending)
         conn_resume(guest->conn);
 }
@@ -513,6 +505,7 @@ on_replaced(void *arg, const char *why)
     log_info(&about, "%s: closed: %s", guest->door.name, why);
     forget_due(guest);
     guest->stream = NULL;
+    guest->paused = false;
     guest_disconnect(guest, NULL, false, why);
 }
 
@@ -532,7 +525,7 @@ guest_check(struct guest *guest, uint64_t now)
     struct log_who about = who(guest);
 
     /* A paused guest cannot be heard. */
-    if (guest->stream && guest->stream->vm->paused)
+    if (guest->paused)
         guest->heard = now;
     if (guest->state == GUEST_GREETING && guest->door.proved && !guest->spoken) {
         return; /* a VM's own channel may stand long before the driver in it starts */

@@ -1,4 +1,4 @@
-/* Listening sockets: opened, whatever a gimuxd that was killed has left in their place. */
+/* Listening sockets, opened in spite of what a gimuxd that was killed has left in their place. */
 #include "mux/net/listen.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Listening sockets: opened, whatever a gimuxd that was killed has left in their place. */
+/* Listening sockets, opened in spite of what a gimuxd that was killed has left in their place. */
 #ifndef GIMUX_NET_LISTEN_H
 #define GIMUX_NET_LISTEN_H
 
@@ -7,12 +7,12 @@
 #include "mux/base/user.h"
 #include "proto/address.h"
 
-/* A non-blocking socket that listens on a UNIX or vsock address. A UNIX one has that mode and belongs to the
- * user; the socket file of a process that was killed is replaced. If somebody listens there, waits up to
- * patience_ms for its end. Returns -1 with errno set if it cannot be had. */
+/* Opens a non-blocking socket that listens on a UNIX or vsock address; the caller closes it. The file of a
+ * UNIX socket gets that mode and belongs to the user; one that a killed process left is replaced. While the
+ * address is in use, blocks up to patience_ms, trying again. Returns -1 with errno set on failure. */
 int listen_open(const struct address *address, mode_t mode, const struct user *user, unsigned patience_ms);
 
-/* For the patience of those who start: a process that was killed holds its sockets for a little while. */
+/* Patience for a process that starts: one that was killed holds its sockets for a little while. */
 #define LISTEN_PATIENCE_MS 1000u
 
 #endif

@@ -8,14 +8,11 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <time.h>
 
 #include "mux/base/stats.h"
 
 #define LOOP_SIGNALS 8
-
-enum { PRIORITY_FIRST, PRIORITY_OTHERS, PRIORITIES }; /* libevent gives new events the one in the middle */
 
 struct signal_handler {
     struct loop *loop;
@@ -25,14 +22,13 @@ struct signal_handler {
 
 struct loop {
     struct event_base *base;
-    struct evdns_base *dns;           /* made at the first lookup */
-    LIST_HEAD(, loop_watch) had_turn; /* that were first in this turn */
+    struct evdns_base *dns; /* made at the first lookup */
     struct loop_task *tasks;
     struct loop_task **tasks_end;
     struct event *signals[LOOP_SIGNALS];
     struct signal_handler handlers[LOOP_SIGNALS];
     int signal_count;
-    uint64_t began; /* this turn; 0: it has not */
+    uint64_t began; /* when this turn began; 0: it has not */
     bool stopping;
 };
 
@@ -41,9 +37,6 @@ struct loop_watch {
     struct loop *loop;
     int fd;
     unsigned events;
-    bool first;
-    bool had_turn; /* and is as others until the turn ends */
-    LIST_ENTRY(loop_watch) in_had_turn;
     loop_watch_fn *fn;
     void *arg;
 };
@@ -74,7 +67,7 @@ loop_new(void)
     if (!loop)
         return NULL;
     loop->base = event_base_new();
-    if (!loop->base || event_base_priority_init(loop->base, PRIORITIES) != 0) {
+    if (!loop->base) {
         loop_free(loop);
         return NULL;
     }
@@ -111,47 +104,6 @@ loop_free(struct loop *loop)
     free(loop);
 }
 
-static void
-set_priority(struct loop_watch *watch)
-{
-    event_priority_set(watch->event, watch->first && !watch->had_turn ? PRIORITY_FIRST : PRIORITY_OTHERS);
-}
-
-/* libevent serves others only when none that is first is ready: so a watch is first once a turn. */
-static void
-take_turn(struct loop_watch *watch)
-{
-    if (!watch->first || watch->had_turn)
-        return;
-    watch->had_turn = true;
-    LIST_INSERT_HEAD(&watch->loop->had_turn, watch, in_had_turn);
-    set_priority(watch);
-}
-
-static void
-forget_turn(struct loop_watch *watch)
-{
-    if (!watch->had_turn)
-        return;
-    watch->had_turn = false;
-    LIST_REMOVE(watch, in_had_turn);
-}
-
-static void
-end_turn(struct loop *loop)
-{
-    struct loop_watch *watch;
-
-    while ((watch = LIST_FIRST(&loop->had_turn))) {
-        forget_turn(watch);
-        set_priority(watch);
-    }
-    if (loop->began == 0)
-        return;
-    histogram_observe(&stats.loop_busy, loop_now_ns() - loop->began);
-    loop->began = 0;
-}
-
 void
 loop_run(struct loop *loop)
 {
@@ -160,7 +112,9 @@ loop_run(struct loop *loop)
         if (event_base_loop(loop->base, EVLOOP_ONCE) < 0)
             break;
         loop_flush(loop);
-        end_turn(loop);
+        if (loop->began != 0)
+            histogram_observe(&stats.loop_busy, loop_now_ns() - loop->began);
+        loop->began = 0;
     }
 }
 
@@ -216,7 +170,6 @@ on_ready(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     loop_begin(watch->loop);
-    take_turn(watch);
     watch->fn(watch->arg, ((what & EV_READ) ? LOOP_READ : 0) | ((what & EV_WRITE) ? LOOP_WRITE : 0));
 }
 
@@ -253,15 +206,7 @@ loop_watch_set(struct loop_watch *watch, unsigned events)
     if (events & LOOP_WRITE)
         what |= EV_WRITE;
     event_assign(watch->event, event_get_base(watch->event), watch->fd, what, on_ready, watch);
-    set_priority(watch);
     event_add(watch->event, NULL);
-}
-
-void
-loop_watch_first(struct loop_watch *watch)
-{
-    watch->first = true;
-    set_priority(watch);
 }
 
 void
@@ -269,7 +214,6 @@ loop_watch_free(struct loop_watch *watch)
 {
     if (!watch)
         return;
-    forget_turn(watch);
     event_free(watch->event);
     free(watch);
 }

@@ -1,4 +1,4 @@
-/* TLS 1.3 with certificates on both sides, from memory to a socket; the only room that knows OpenSSL. */
+/* TLS 1.3 with certificates on both sides, from memory to a socket. No other file knows OpenSSL. */
 #include "mux/net/tls.h"
 
 #include <arpa/inet.h>
@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "mux/base/stats.h"
+#include "proto/certificate.h"
 
 #define TLS_NAME_MAX    256
 #define SOLUTION_PREFIX "gimux:solution:"
@@ -26,27 +27,11 @@ struct tls_context {
 
 struct tls {
     SSL *ssl;
-    char name[TLS_NAME_MAX]; /* that the peer's certificate must bear, */
+    char name[TLS_NAME_MAX]; /* these two the peer's certificate must bear, */
     char solution[TLS_NAME_MAX];
-    char uri[TLS_NAME_MAX]; /* and how it must bear the solution */
+    char uri[TLS_NAME_MAX]; /* the solution as this URI */
     char why[TLS_WHY_MAX];
 };
-
-/* What went wrong, as text: the system's own error if that is how it began, else the newest of OpenSSL.
- * Empties the queue. */
-static const char *
-last_error(void)
-{
-    unsigned long first = ERR_peek_error();
-    unsigned long code = ERR_peek_last_error();
-    const char *reason = code ? ERR_reason_error_string(code) : NULL;
-
-    if (ERR_SYSTEM_ERROR(first))
-        reason = strerror(ERR_GET_REASON(first));
-
-    ERR_clear_error();
-    return reason ? reason : "no reason given";
-}
 
 static bool
 is_mismatch(unsigned long code)
@@ -56,30 +41,20 @@ is_mismatch(unsigned long code)
 }
 
 static bool
-load_crl(SSL_CTX *ssl, const char *crl)
-{
-    X509_STORE *store = SSL_CTX_get_cert_store(ssl);
-    X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
-
-    return lookup && X509_load_crl_file(lookup, crl, X509_FILETYPE_PEM) > 0 &&
-           X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) == 1;
-}
-
-static bool
 load_files(SSL_CTX *ssl, const struct tls_files *files, char why[TLS_WHY_MAX])
 {
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(ssl, files->cert) != 1)
-        snprintf(why, TLS_WHY_MAX, "certificate %s: %s", files->cert, last_error());
+        snprintf(why, TLS_WHY_MAX, "certificate %s: %s", files->cert, certificate_error());
     else if (SSL_CTX_use_PrivateKey_file(ssl, files->key, SSL_FILETYPE_PEM) != 1 &&
              !is_mismatch(ERR_peek_last_error()))
-        snprintf(why, TLS_WHY_MAX, "key %s: %s", files->key, last_error());
+        snprintf(why, TLS_WHY_MAX, "key %s: %s", files->key, certificate_error());
     else if (SSL_CTX_check_private_key(ssl) != 1)
         snprintf(why, TLS_WHY_MAX, "key %s does not belong to certificate %s", files->key, files->cert);
     else if (SSL_CTX_load_verify_locations(ssl, files->ca, NULL) != 1)
-        snprintf(why, TLS_WHY_MAX, "CA %s: %s", files->ca, last_error());
-    else if (files->crl[0] && !load_crl(ssl, files->crl))
-        snprintf(why, TLS_WHY_MAX, "revocation lists %s: %s", files->crl, last_error());
+        snprintf(why, TLS_WHY_MAX, "CA %s: %s", files->ca, certificate_error());
+    else if (files->crl[0] && !certificate_read_revocations(SSL_CTX_get_cert_store(ssl), files->crl))
+        snprintf(why, TLS_WHY_MAX, "revocation lists %s: %s", files->crl, certificate_error());
     else
         return true;
     return false;
@@ -87,8 +62,8 @@ load_files(SSL_CTX *ssl, const struct tls_files *files, char why[TLS_WHY_MAX])
 
 /* ---- what the peer's certificate must bear ---- */
 
-/* Writes the URI that names a solution: what is not unreserved in RFC 3986 stands as %XX. Returns false if it
- * is too long. */
+/* Writes the URI that names a solution; characters that RFC 3986 does not call unreserved become %XX. False
+ * if it is too long. */
 static bool
 write_uri(const char *solution, char out[TLS_NAME_MAX])
 {
@@ -122,7 +97,7 @@ bears_uri(X509 *cert, const char *uri)
     return found;
 }
 
-/* OpenSSL has found nothing wrong with the certificate at this depth, or says what. */
+/* OpenSSL calls this for each certificate of the chain; `ok`: it has found nothing wrong with it. */
 static int
 verify(int ok, X509_STORE_CTX *store)
 {
@@ -136,8 +111,8 @@ verify(int ok, X509_STORE_CTX *store)
     return 0;
 }
 
-/* Offers the cheapest cipher first, since most servers take the first that they know; and only what the
- * system's configuration of OpenSSL allows. */
+/* Offers the cheapest cipher first, since most servers take the first that they know; but none that the
+ * system's configuration of OpenSSL forbids. */
 static void
 prefer_cheapest(SSL_CTX *ssl)
 {
@@ -178,7 +153,7 @@ tls_context_new(const struct tls_files *files, char why[TLS_WHY_MAX])
     prefer_cheapest(ssl);
     SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
-    /* One record at a time: a peer that sends nothing but key updates would else keep us in one call. */
+    /* One record at a time: else a peer that sends only key updates would keep us in one call. */
     SSL_CTX_clear_mode(ssl, SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, verify);
     context->ssl = ssl;
@@ -286,12 +261,10 @@ tls_free(struct tls *tls)
     free(tls);
 }
 
-/* Which of the things that an administrator can mend a failed verification is about. */
+/* Writes why verification failed, beginning with what an administrator has to mend. */
 static void
 explain(struct tls *tls, long code)
 {
-    const char *kind = "chain";
-
     switch (code) {
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
@@ -305,17 +278,10 @@ explain(struct tls *tls, long code)
     case X509_V_ERR_CERT_REVOKED:
         snprintf(tls->why, sizeof(tls->why), TLS_REVOKED);
         return;
-    case X509_V_ERR_CERT_HAS_EXPIRED:
-    case X509_V_ERR_CERT_NOT_YET_VALID:
-    case X509_V_ERR_CRL_HAS_EXPIRED:
-    case X509_V_ERR_CRL_NOT_YET_VALID:
-        kind = "date";
-        break;
     default:
-        break;
+        snprintf(tls->why, sizeof(tls->why), "%s: the peer's certificate: %s", certificate_fault(code),
+                 X509_verify_cert_error_string(code));
     }
-    snprintf(tls->why, sizeof(tls->why), "%s: the peer's certificate: %s", kind,
-             X509_verify_cert_error_string(code));
 }
 
 static enum tls_result
@@ -330,9 +296,9 @@ fail(struct tls *tls)
         explain(tls, verified);
         ERR_clear_error();
     } else if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) > SSL_AD_REASON_OFFSET) {
-        snprintf(tls->why, sizeof(tls->why), "the peer refused us: %s", last_error());
+        snprintf(tls->why, sizeof(tls->why), "the peer refused us: %s", certificate_error());
     } else if (code) {
-        snprintf(tls->why, sizeof(tls->why), "TLS: %s", last_error());
+        snprintf(tls->why, sizeof(tls->why), "TLS: %s", certificate_error());
     } else {
         snprintf(tls->why, sizeof(tls->why), "TLS: %s", errno ? strerror(errno) : "the peer hung up");
     }
@@ -396,32 +362,8 @@ tls_peer_ends(const struct tls *tls)
     return cert ? unix_time(X509_get0_notAfter(cert)) : 0;
 }
 
-/* Goes on whatever is wrong, so that nothing hides a revocation. */
-static int
-look_for_revocation(int ok, X509_STORE_CTX *store)
-{
-    bool *revoked = X509_STORE_CTX_get_app_data(store);
-
-    if (!ok && X509_STORE_CTX_get_error(store) == X509_V_ERR_CERT_REVOKED)
-        *revoked = true;
-    return 1;
-}
-
 bool
 tls_peer_revoked(const struct tls *tls, const struct tls_context *context)
 {
-    X509 *cert = SSL_get0_peer_certificate(tls->ssl);
-    X509_STORE_CTX *store = X509_STORE_CTX_new();
-    bool revoked = false;
-
-    if (cert && store &&
-        X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(context->ssl), cert,
-                            SSL_get_peer_cert_chain(tls->ssl)) == 1) {
-        X509_STORE_CTX_set_app_data(store, &revoked);
-        X509_STORE_CTX_set_verify_cb(store, look_for_revocation);
-        X509_verify_cert(store);
-    }
-    X509_STORE_CTX_free(store);
-    ERR_clear_error();
-    return revoked;
+    return certificate_is_revoked(tls->ssl, SSL_CTX_get_cert_store(context->ssl), NULL);
 }

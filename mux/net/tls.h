@@ -1,4 +1,4 @@
-/* TLS 1.3 with certificates on both sides, from memory to a socket; the only room that knows OpenSSL. */
+/* TLS 1.3 with certificates on both sides, from memory to a socket. No other file knows OpenSSL. */
 #ifndef GIMUX_NET_TLS_H
 #define GIMUX_NET_TLS_H
 
@@ -13,8 +13,8 @@ struct tls;         /* one connection */
 struct tls_files {
     const char *cert; /* our certificate chain */
     const char *key;  /* its key */
-    const char *ca;   /* that the peer's certificate must come from */
-    const char *crl;  /* revocation lists, one of every CA in the peer's chain; empty: nobody asks for one */
+    const char *ca;   /* the CA that must have issued the peer's certificate */
+    const char *crl;  /* revocation lists, one of every CA in the peer's chain; empty: none are checked */
 };
 
 /* What the peer's certificate must bear. */
@@ -25,19 +25,20 @@ struct tls_peer {
 
 #define TLS_WHY_MAX 640 /* room for the names of two files */
 
-/* Loads the files. Returns NULL with the reason in why: which file, and what was wrong with it. */
+/* Loads the files. Returns NULL with the reason in `why`: which file, and what is wrong with it. */
 struct tls_context *tls_context_new(const struct tls_files *files, char why[TLS_WHY_MAX]);
 
-/* NULL is fine. Connections that were made with it go on. */
+/* NULL is fine. Connections that were made with it keep working. */
 void tls_context_free(struct tls_context *context);
 
-/* From when to when our certificate is good, and until when the revocation lists are (0: there are none, or
- * they have no end). Unix time. */
+/* Unix times: when our certificate becomes valid and when it expires, and when the first of the revocation
+ * lists does (0: there are none, or they do not expire). */
 int64_t tls_context_begins(const struct tls_context *context);
 int64_t tls_context_ends(const struct tls_context *context);
 int64_t tls_context_crl_ends(const struct tls_context *context);
 
-/* A client on the connected socket fd (not closed by tls_free). NULL if out of memory. */
+/* A client on the connected socket fd (not closed by tls_free). NULL if out of memory, or if a name in `peer`
+ * is too long. */
 struct tls *tls_new(struct tls_context *context, int fd, const struct tls_peer *peer);
 void tls_free(struct tls *tls); /* NULL is fine */
 
@@ -50,20 +51,23 @@ enum tls_result {
 };
 
 enum tls_result tls_handshake(struct tls *tls);
+
+/* On TLS_DONE *len is how many bytes, of one record, were put into buf. */
 enum tls_result tls_read(struct tls *tls, uint8_t *buf, size_t cap, size_t *len);
 
-/* After TLS_WANT_* the next write must begin with the same bytes, though they may be elsewhere in memory. */
+/* On TLS_DONE *taken is how many bytes were taken. After TLS_WANT_* the next write must begin with the same
+ * bytes, though they may be elsewhere in memory. */
 enum tls_result tls_write(struct tls *tls, const uint8_t *buf, size_t len, size_t *taken);
 
-/* What went wrong: for certificates begins with "chain: ", "name: ", "solution: ", "date: " or "revoked: ".
- * Valid until tls_free. */
+/* Why the last call returned TLS_FAILED; for certificates begins with "chain: ", "name: ", "solution: ",
+ * "date: " or "revoked: ". Valid until the next call or tls_free. */
 const char *tls_why(const struct tls *tls);
 
-/* When the peer's certificate ends, Unix time; 0: it has shown none yet. */
+/* When the peer's certificate expires, Unix time; 0: it has shown none yet. */
 int64_t tls_peer_ends(const struct tls *tls);
 
 /* Whether the revocation lists of a context, which need not be the connection's own, revoke the peer's
- * certificate or a CA that it comes from. Nothing else is looked at, neither dates nor names. */
+ * certificate or a CA in its chain. Dates and names are not checked. */
 bool tls_peer_revoked(const struct tls *tls, const struct tls_context *context);
 #define TLS_REVOKED "revoked: the peer's certificate has been revoked"
 

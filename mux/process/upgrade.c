@@ -57,91 +57,6 @@ export_counters(struct parcel *parcel)
 #undef COUNTER
 }
 
-static void
-export_solutions(const struct route *route, struct parcel *parcel)
-{
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
-        const struct sink *sink = route->sinks[slot];
-        const struct vm_counts *counts = &route->table.forgotten[slot];
-        Gimux__Handover__V1__Solution *to;
-
-        if (!sink)
-            continue;
-        to = PARCEL_ADD(parcel, parcel->message->solutions, parcel->message->n_solutions, solution);
-        to->name = parcel_text(parcel, sink->conf->name);
-        to->delivered = counts->delivered;
-        to->filtered = counts->filtered;
-        to->gapped = counts->gapped;
-        to->sent_bytes = sink->sent_bytes;
-        to->skips = sink->skips;
-    }
-}
-
-static void
-export_progress(const struct route *route, const struct stream *stream, struct parcel *parcel,
-                Gimux__Handover__V1__Stream *to)
-{
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
-        const struct vmlog_progress *from;
-        Gimux__Handover__V1__Progress *progress;
-
-        if (!route->sinks[slot])
-            continue;
-        from = &stream->log.sinks[slot];
-        progress = PARCEL_ADD(parcel, to->progress, to->n_progress, progress);
-        progress->solution = parcel_text(parcel, route->sinks[slot]->conf->name);
-        progress->delivered = from->delivered;
-        progress->filtered = from->filtered;
-        progress->gapped = from->gapped;
-    }
-}
-
-static void
-export_stream(const struct route *route, const struct stream *stream, struct parcel *parcel,
-              Gimux__Handover__V1__Vm *vm)
-{
-    Gimux__Handover__V1__Stream *to = PARCEL_ADD(parcel, vm->streams, vm->n_streams, stream);
-
-    to->driver = stream->driver;
-    to->boot_id = parcel_bytes(parcel, stream->boot_id, GR_UUID_SIZE);
-    to->build = parcel_text(parcel, stream->build);
-    to->guest_os = parcel_text(parcel, stream->guest_os);
-    to->start = stream->start;
-    to->last = stream->log.last;
-    to->cid = stream->cid;
-    to->ended = stream->ended;
-    export_progress(route, stream, parcel, to);
-}
-
-/* The VM's list has the newest stream first. */
-static void
-reverse(Gimux__Handover__V1__Stream **streams, size_t count)
-{
-    for (size_t i = 0; i < count / 2; i++) {
-        Gimux__Handover__V1__Stream *other = streams[i];
-
-        streams[i] = streams[count - 1 - i];
-        streams[count - 1 - i] = other;
-    }
-}
-
-static void
-export_vms(const struct route *route, struct parcel *parcel)
-{
-    for (const struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        Gimux__Handover__V1__Vm *to = PARCEL_ADD(parcel, parcel->message->vms, parcel->message->n_vms, vm);
-        const struct stream *stream;
-
-        to->uuid = parcel_bytes(parcel, vm->uuid, GR_UUID_SIZE);
-        to->events = vm->events;
-        to->power = vm->power;
-        LIST_FOREACH (stream, &vm->streams, of_vm)
-            export_stream(route, stream, parcel, to);
-        if (to->n_streams > 0)
-            reverse(to->streams, to->n_streams);
-    }
-}
-
 static bool
 give(const struct upgrade *upgrade)
 {
@@ -155,14 +70,10 @@ give(const struct upgrade *upgrade)
     }
     message = parcel.message;
     message->build = parcel_text(&parcel, "gimuxd " GIMUX_VERSION);
-    message->own_boot = parcel_bytes(&parcel, upgrade->route->own_boot, GR_UUID_SIZE);
-    if (upgrade->route->store && store_is_needed(upgrade->route->conf))
-        message->storage_dir = parcel_text(&parcel, upgrade->route->conf->storage.dir);
     export_counters(&parcel);
-    export_solutions(upgrade->route, &parcel);
-    export_vms(upgrade->route, &parcel);
+    route_export(upgrade->route, &parcel);
     door_list_export(upgrade->doors, &parcel);
-    parcel_add_socket(&parcel, &upgrade->doors->conf->admin, admin_fd(*upgrade->admin));
+    parcel_add_socket(&parcel, &(*upgrade->conf)->admin, http_fd(*upgrade->http));
     guest_list_export(upgrade->guests, &parcel);
     good = handover_give(upgrade->socket, &parcel, GIVE_MS);
     log_info(NULL, "upgrade: %zu VMs, %zu sockets and %zu connections of drivers %s", message->n_vms,
@@ -183,7 +94,7 @@ set_frozen(struct upgrade *upgrade, bool frozen)
         guest_list_resume(upgrade->guests);
         door_list_thaw(upgrade->doors);
     }
-    admin_freeze(*upgrade->admin, frozen);
+    http_freeze(*upgrade->http, frozen);
 }
 
 static void
@@ -225,20 +136,21 @@ static void __attribute__((noreturn)) end(struct upgrade *upgrade)
 static void
 try_to_give(struct upgrade *upgrade)
 {
-    uint64_t pending = route_pending(upgrade->route, NULL);
     char why[100];
 
-    bool can_leave = route_can_leave(upgrade->route);
-
-    if (!can_leave && loop_now() < upgrade->settled_by) {
-        loop_timer_start(upgrade->timer, STEP_MS);
-        return;
-    }
-    if (!can_leave) {
-        snprintf(why, sizeof(why), "%llu events, or gaps, wait for SVMs", (unsigned long long)pending);
+    if (!route_can_leave(upgrade->route)) {
+        if (loop_now() < upgrade->settled_by) {
+            loop_timer_start(upgrade->timer, STEP_MS);
+            return;
+        }
+        snprintf(why, sizeof(why), "%llu events, or gaps, wait for SVMs",
+                 (unsigned long long)route_pending(upgrade->route, NULL));
         handover_say(upgrade->socket, HANDOVER_NOT, why);
         upgrade_abort(upgrade, why);
-    } else if (!give(upgrade)) {
+        return;
+    }
+    route_leave(upgrade->route);
+    if (!give(upgrade)) {
         upgrade_abort(upgrade, strerror(errno));
     } else {
         upgrade->state = UPGRADE_GIVEN;
@@ -271,6 +183,7 @@ on_word(void *arg, unsigned events)
         upgrade->state = UPGRADE_SETTLING;
         upgrade->settled_by = loop_now() + SETTLE_MS;
         set_frozen(upgrade, true);
+        route_begin_leave(upgrade->route);
         loop_timer_start(upgrade->timer, 0);
     } else if (upgrade->state == UPGRADE_GIVEN && word == HANDOVER_READY) {
         if (handover_say(upgrade->socket, HANDOVER_GO, NULL))
@@ -333,130 +246,22 @@ upgrade_take(struct upgrade *upgrade, int socket)
     upgrade->socket = socket;
     if (!handover_say(socket, HANDOVER_TAKE, NULL) ||
         !handover_take(socket, &upgrade->taken, KEEPER_UPGRADE_MS, why, sizeof(why)) ||
-        upgrade->taken.message->own_boot.len != GR_UUID_SIZE) {
+        !route_import_boot(upgrade->route, upgrade->taken.message)) {
         log_error(NULL, "upgrade: nothing was handed over: %s", why);
         return false;
     }
     log_info(NULL, "upgrade: taking over from %s", upgrade->taken.message->build);
-    memcpy(upgrade->route->own_boot, upgrade->taken.message->own_boot.data, GR_UUID_SIZE);
     import_counters(upgrade->taken.message);
     return door_list_import(upgrade->doors, &upgrade->taken);
-}
-
-static int
-slot_of(const struct route *route, const char *solution)
-{
-    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-        if (route->sinks[slot] && strcmp(route->sinks[slot]->conf->name, solution) == 0)
-            return (int)slot;
-    return -1;
-}
-
-static void
-import_solutions(struct route *route, const Message *message)
-{
-    for (size_t i = 0; i < message->n_solutions; i++) {
-        const Gimux__Handover__V1__Solution *from = message->solutions[i];
-        int slot = slot_of(route, from->name);
-
-        if (slot < 0)
-            continue;
-        route->table.forgotten[slot].delivered += from->delivered;
-        route->table.forgotten[slot].filtered += from->filtered;
-        route->table.forgotten[slot].gapped += from->gapped;
-        route->sinks[slot]->sent_bytes += from->sent_bytes;
-        route->sinks[slot]->skips += from->skips;
-    }
-}
-
-/* Whether the files of VM logs are those of the one that hands over. */
-static bool
-has_its_files(const struct route *route, const Message *message)
-{
-    if (message->storage_dir[0] == '\0' || strcmp(message->storage_dir, route->conf->storage.dir) == 0)
-        return true;
-    log_error(NULL, "upgrade: storage.dir = %s: expected %s, where VM logs are", route->conf->storage.dir,
-              message->storage_dir);
-    return false;
-}
-
-static bool
-import_stream(struct route *route, const Gimux__Handover__V1__Vm *vm, const Gimux__Handover__V1__Stream *from)
-{
-    const struct vm *known = vm_find(&route->table, vm->uuid.data);
-    struct stream *stream = NULL;
-    bool recovered;
-
-    if (from->boot_id.len != GR_UUID_SIZE)
-        return false;
-    recovered = known && vm_stream_find(known, (uint16_t)from->driver, from->boot_id.data);
-    if (from->boot_id.len == GR_UUID_SIZE && from->start > 0 && from->start <= from->last + 1)
-        stream = route_take_stream(route, vm->uuid.data, (uint16_t)from->driver, from->boot_id.data,
-                                   from->start, from->last);
-    if (!stream)
-        return false;
-    if (stream->driver != VM_DRIVER_GIMUXD) /* whose build has changed */
-        snprintf(stream->build, sizeof(stream->build), "%s", from->build);
-    snprintf(stream->guest_os, sizeof(stream->guest_os), "%s", from->guest_os);
-    stream->cid = from->cid;
-    stream->ended = from->ended;
-    if (stream->log.last != from->last) {
-        log_error((&(struct log_who){ .vm = stream->vm->uuid_text }),
-                  "upgrade: storage has %llu events of a stream, expected %llu",
-                  (unsigned long long)stream->log.last, (unsigned long long)from->last);
-        return false;
-    }
-    if (recovered)
-        return true; /* its files have the counters */
-    for (size_t i = 0; i < from->n_progress; i++) {
-        int slot = slot_of(route, from->progress[i]->solution);
-
-        if (slot < 0)
-            continue;
-        stream->log.sinks[slot].delivered = from->progress[i]->delivered;
-        stream->log.sinks[slot].filtered = from->progress[i]->filtered;
-        stream->log.sinks[slot].gapped = from->progress[i]->gapped;
-    }
-    return true;
-}
-
-static bool
-import_vm(struct route *route, const Gimux__Handover__V1__Vm *from)
-{
-    struct vm *vm;
-
-    if (from->uuid.len != GR_UUID_SIZE)
-        return false;
-    for (size_t i = 0; i < from->n_streams; i++)
-        if (!import_stream(route, from, from->streams[i]))
-            return false;
-    vm = vm_find(&route->table, from->uuid.data);
-    if (vm) {
-        vm->events = from->events;
-        vm->power = (uint16_t)from->power;
-    }
-    return true;
 }
 
 bool
 upgrade_import(struct upgrade *upgrade)
 {
-    const Message *message = upgrade->taken.message;
-
-    if (!has_its_files(upgrade->route, message))
+    if (!route_import(upgrade->route, upgrade->taken.message))
         return false;
-    import_solutions(upgrade->route, message);
-    for (size_t i = 0; i < message->n_vms; i++) {
-        if (!import_vm(upgrade->route, message->vms[i])) {
-            log_error(NULL, "upgrade: a VM cannot be taken over: limits, or memory");
-            return false;
-        }
-    }
     guest_list_pause(upgrade->guests);
-    for (size_t i = 0; i < message->n_guests; i++)
-        if (!dial_list_import_guest(&upgrade->doors->dialled, &upgrade->taken, message->guests[i]))
-            return false;
-    return true;
+    return door_list_import_guests(upgrade->doors, &upgrade->taken);
 }
 
 bool
@@ -492,6 +297,8 @@ upgrade_init(struct upgrade *upgrade)
 void
 upgrade_fini(struct upgrade *upgrade)
 {
+    if (!upgrade->timer)
+        return; /* upgrade_init has not been called, or has failed */
     let_go(upgrade);
     loop_timer_free(upgrade->timer);
 }

@@ -7,7 +7,7 @@
 
 #include "mux/guest/door.h"
 #include "mux/guest/guest.h"
-#include "mux/operator/admin.h"
+#include "mux/operator/http.h"
 #include "mux/process/handover.h"
 #include "mux/route/route.h"
 #include "mux/svm/svm.h"
@@ -21,7 +21,8 @@ struct upgrade {
     struct guest_list *guests;
     struct door_list *doors;
     struct svm_list *svms;
-    struct admin **admin; /* there when the loop runs */
+    struct conf **conf; /* in force */
+    struct http **http; /* there when the loop runs */
     enum upgrade_state state;
     int socket; /* to the other worker; -1: none */
     struct loop_watch *watch;

@@ -19,12 +19,12 @@
 #include "mux/guest/guest.h"
 #include "mux/net/listen.h"
 #include "mux/net/loop.h"
-#include "mux/operator/admin.h"
+#include "mux/operator/http.h"
+#include "mux/operator/memory.h"
 #include "mux/process/keeper.h"
 #include "mux/process/sandbox.h"
 #include "mux/process/terminal.h"
 #include "mux/process/upgrade.h"
-#include "mux/route/flood.h"
 #include "mux/route/route.h"
 #include "mux/svm/svm.h"
 
@@ -35,12 +35,12 @@ struct worker {
     struct loop *loop;
     struct conf *conf;
     struct user user;
-    struct route route;
-    struct guest_list guests;
-    struct svm_list svms;
-    struct door_list doors;
-    struct admin *admin;
-    bool admin_is_former; /* its socket is of the worker that this one relieves */
+    struct route *route;
+    struct guest_list *guests;
+    struct svm_list *svms;
+    struct door_list *doors;
+    struct http *http;
+    bool http_is_former; /* its socket is of the worker that this one relieves */
     struct loop_timer *drain;
     struct loop_timer *flood;
     struct loop_timer *log;
@@ -85,7 +85,7 @@ on_reload(void *arg)
     upgrade_abort(&worker->upgrade, "SIGHUP");
     if (worker->drain_until)
         log_warning(NULL, "reload: not while ending");
-    if (!conf || worker->drain_until || !svm_list_set_conf(&worker->svms, conf)) {
+    if (!conf || worker->drain_until || !svm_list_set_conf(worker->svms, conf)) {
         stats.reload_failures_total++;
         log_error(NULL, "reload: the old configuration stays in force%s", user_as());
         conf_free(conf);
@@ -95,13 +95,14 @@ on_reload(void *arg)
         log_warning(NULL, "reload: user and sandbox count when gimuxd is started or upgraded");
     worker->conf = conf;
     log_setup(conf->syslog != 0, conf->log_level);
-    worker->guests.conf = conf;
-    route_set_conf(&worker->route, conf);
-    door_list_set_conf(&worker->doors, conf);
+    guest_list_set_conf(worker->guests, conf);
+    route_set_conf(worker->route, conf);
+    door_list_set_conf(worker->doors, conf);
+    http_set_conf(worker->http, conf);
     conf_free(old);
     stats.reloads_total++;
     log_info(NULL, "reload: %s is in force, memory bound %llu bytes", conf->path,
-             (unsigned long long)route_memory_bound(conf));
+             (unsigned long long)memory_bound(conf));
 }
 
 /* ---- at intervals ---- */
@@ -113,7 +114,7 @@ on_flood(void *arg)
     uint64_t now = loop_now();
 
     if (now > worker->flood_seen)
-        flood_look(&worker->route.table, &worker->conf->limits, now - worker->flood_seen);
+        route_look_for_floods(worker->route, now - worker->flood_seen);
     worker->flood_seen = now;
     loop_timer_start(worker->flood, worker->conf->limits.flood_interval);
 }
@@ -132,17 +133,16 @@ on_log(void *arg)
 static void
 say_undelivered(const struct worker *worker)
 {
-    const struct svm *svm = NULL;
+    struct svm_snapshot svm;
 
-    while ((svm = svm_next(&worker->svms, svm))) {
-        uint64_t pending = route_pending(&worker->route, svm_sink(svm));
+    for (unsigned place = 0; svm_snapshot(worker->svms, place, &svm); place++) {
+        uint64_t pending = svm_pending(worker->svms, place);
 
         if (pending > 0)
-            log_warning((&(struct log_who){ .solution = svm_sink(svm)->conf->name }),
+            log_warning((&(struct log_who){ .solution = svm.solution }),
                         "ending with %llu events not delivered; %s", (unsigned long long)pending,
-                        svm_sink(svm)->conf->durability == CONF_DELIVERED
-                            ? "drivers keep those that they still hold"
-                            : "they stay in files");
+                        svm.durability == CONF_DELIVERED ? "drivers keep those that they still hold"
+                                                         : "they stay in files");
     }
 }
 
@@ -151,14 +151,14 @@ on_drain(void *arg)
 {
     struct worker *worker = arg;
 
-    if (route_pending(&worker->route, NULL) > 0 && loop_now() < worker->drain_until) {
+    if (route_pending(worker->route, NULL) > 0 && loop_now() < worker->drain_until) {
         loop_timer_start(worker->drain, DRAIN_STEP_MS);
         return;
     }
     say_undelivered(worker);
-    route_finish(&worker->route);
-    guest_list_close(&worker->guests, "gimuxd ends");
-    svm_list_close(&worker->svms, "gimuxd ends");
+    route_finish(worker->route);
+    guest_list_close(worker->guests, "gimuxd ends");
+    svm_list_close(worker->svms, "gimuxd ends");
     loop_stop(worker->loop);
 }
 
@@ -172,8 +172,8 @@ on_terminate(void *arg)
     upgrade_abort(&worker->upgrade, "it is to end");
     log_info(NULL, "ending: waiting at most %u ms for SVMs", worker->conf->drain);
     worker->drain_until = loop_now() + worker->conf->drain;
-    door_list_close(&worker->doors);
-    guest_list_pause(&worker->guests);
+    door_list_close(worker->doors);
+    guest_list_pause(worker->guests);
     loop_timer_start(worker->drain, 0);
 }
 
@@ -242,25 +242,29 @@ start_loop(struct worker *worker)
     if (!worker->loop)
         return false;
     mallopt(M_MMAP_THRESHOLD, VMLOG_LARGE_CHUNK); /* what a full log took goes back to the system */
-    route_init(&worker->route, worker->loop, worker->conf, &guest_route_ops);
-    svm_list_init(&worker->svms, worker->loop, &worker->route, worker->conf);
-    door_list_init(&worker->doors, worker->loop, &worker->guests, &worker->user);
+    worker->route = route_new(worker->loop, worker->conf, &guest_route_ops);
+    if (!worker->route)
+        return false;
+    worker->guests = guest_list_new(worker->loop, worker->route, worker->conf);
+    worker->svms = svm_list_new(worker->loop, worker->route, worker->conf);
+    if (!worker->guests || !worker->svms)
+        return false;
+    worker->doors = door_list_new(worker->loop, worker->guests, &worker->user);
     worker->upgrade = (struct upgrade){ .loop = worker->loop,
-                                        .route = &worker->route,
-                                        .guests = &worker->guests,
-                                        .doors = &worker->doors,
-                                        .svms = &worker->svms,
-                                        .admin = &worker->admin };
+                                        .route = worker->route,
+                                        .guests = worker->guests,
+                                        .doors = worker->doors,
+                                        .svms = worker->svms,
+                                        .conf = &worker->conf,
+                                        .http = &worker->http };
     signal(SIGPIPE, SIG_IGN);
     signal(SIGUSR2, SIG_IGN); /* is for the keeper, but may be sent to all */
     worker->drain = loop_timer_new(worker->loop, on_drain, worker);
     worker->flood = loop_timer_new(worker->loop, on_flood, worker);
     worker->log = loop_timer_new(worker->loop, on_log, worker);
     worker->control_watch = loop_watch_new(worker->loop, worker->control, on_keeper, worker);
-    if (!worker->drain || !worker->flood || !worker->log || !worker->control_watch ||
-        !upgrade_init(&worker->upgrade) ||
-        !guest_list_init(&worker->guests, worker->loop, &worker->route, worker->conf) ||
-        !loop_signal(worker->loop, SIGTERM, on_terminate, worker) ||
+    if (!worker->doors || !worker->drain || !worker->flood || !worker->log || !worker->control_watch ||
+        !upgrade_init(&worker->upgrade) || !loop_signal(worker->loop, SIGTERM, on_terminate, worker) ||
         !loop_signal(worker->loop, SIGINT, on_terminate, worker) ||
         !loop_signal(worker->loop, SIGHUP, on_reload, worker))
         return false;
@@ -272,19 +276,19 @@ start_loop(struct worker *worker)
 static bool
 open_admin(struct worker *worker)
 {
-    struct admin_view view = { &worker->route, &worker->svms, &worker->guests };
+    struct http_view view = { worker->conf, worker->route, worker->svms, worker->guests };
     const struct address *address = &worker->conf->admin;
-    int fd = door_list_take(&worker->doors, address);
+    int fd = door_list_take(worker->doors, address);
     char text[ADDRESS_TEXT_MAX];
 
-    worker->admin_is_former = fd >= 0;
+    worker->http_is_former = fd >= 0;
     if (fd < 0)
         fd = listen_open(address, 0600, &worker->user, LISTEN_PATIENCE_MS);
-    worker->admin = fd >= 0 ? admin_new(worker->loop, address, fd, &view) : NULL;
-    if (!worker->admin)
+    worker->http = fd >= 0 ? http_new(worker->loop, address, fd, &view) : NULL;
+    if (!worker->http)
         log_error(NULL, "admin: cannot listen on %s: %s%s", address_format(address, text), strerror(errno),
                   user_as());
-    return worker->admin;
+    return worker->http;
 }
 
 /* What is opened as who started us. */
@@ -294,9 +298,9 @@ open_doors(struct worker *worker, int takeover)
     raise_file_limit(worker->conf);
     if (takeover >= 0 && !upgrade_take(&worker->upgrade, takeover))
         return false;
-    if (!door_list_set_conf(&worker->doors, worker->conf))
+    if (!door_list_set_conf(worker->doors, worker->conf))
         return false;
-    worker->doors.patience = 0;
+    door_list_set_patient(worker->doors, false);
     return open_admin(worker);
 }
 
@@ -307,17 +311,17 @@ open_files(struct worker *worker, bool taken)
     if (access(worker->conf->path, R_OK) != 0)
         log_warning(NULL, "%s: %s%s: SIGHUP will change nothing", worker->conf->path, strerror(errno),
                     user_as());
-    if (!route_recover(&worker->route))
+    if (!route_recover(worker->route))
         return false;
     if (taken)
-        route_hold(&worker->route);
-    if (!svm_list_set_conf(&worker->svms, worker->conf)) {
+        route_leave(worker->route);
+    if (!svm_list_set_conf(worker->svms, worker->conf)) {
         if (user_as()[0])
             log_error(NULL, "certificates and keys were read%s", user_as());
         return false;
     }
-    route_recovered(&worker->route);
-    route_set_conf(&worker->route, worker->conf);
+    route_recovered(worker->route);
+    route_set_conf(worker->route, worker->conf);
     return true;
 }
 
@@ -340,14 +344,18 @@ stop(struct worker *worker)
 {
     if (!worker->loop)
         return;
-    admin_free(worker->admin);
-    route_finish(&worker->route);
-    door_list_close(&worker->doors);
-    guest_list_close(&worker->guests, "gimuxd ends");
-    svm_list_close(&worker->svms, "gimuxd ends");
-    loop_flush(worker->loop);
-    guest_list_fini(&worker->guests);
-    route_fini(&worker->route);
+    http_free(worker->http);
+    if (worker->doors) { /* all is there that they stand on */
+        route_finish(worker->route);
+        door_list_close(worker->doors);
+        guest_list_close(worker->guests, "gimuxd ends");
+        svm_list_close(worker->svms, "gimuxd ends");
+        loop_flush(worker->loop);
+    }
+    guest_list_free(worker->guests);
+    door_list_free(worker->doors);
+    svm_list_free(worker->svms);
+    route_free(worker->route);
     upgrade_fini(&worker->upgrade);
     loop_timer_free(worker->drain);
     loop_timer_free(worker->flood);
@@ -359,9 +367,9 @@ stop(struct worker *worker)
 /* The one that was to be relieved goes on: nothing of it is touched. */
 static void __attribute__((noreturn)) abandon(struct worker *worker)
 {
-    if (worker->admin && !worker->admin_is_former)
+    if (worker->http && !worker->http_is_former)
         unlink(worker->conf->admin.path);
-    door_list_abandon(&worker->doors);
+    door_list_abandon(worker->doors);
     _exit(1);
 }
 
@@ -380,8 +388,7 @@ worker_run(struct conf *conf, int control, int takeover, bool foreground)
         abandon(&worker);
     if (started) {
         log_info(NULL, "gimuxd %s: up with %u solutions, %u VM sections; memory bound %llu bytes",
-                 GIMUX_VERSION, conf->solution_count, conf->vm_count,
-                 (unsigned long long)route_memory_bound(conf));
+                 GIMUX_VERSION, conf->solution_count, conf->vm_count, (unsigned long long)memory_bound(conf));
         if (!foreground)
             leave_terminal();
         on_flood(&worker);

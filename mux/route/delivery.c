@@ -9,28 +9,29 @@
  * count. What is given up is dropped. Of a frame that the socket cut, the connection sends the rest: it
  * counts when that is gone; if the connection ends before, it does not count. */
 #include "mux/net/loop.h"
-#include "mux/route/sink_inner.h"
+#include "mux/route/inner.h"
 
 #define SAMPLE_NS UINT64_C(1000000) /* at least between two turns that are timed */
 
 void
 sink_mark(struct sink *sink, struct vm *vm, uint64_t began)
 {
-    struct vm_turn *turn = &vm->turns[sink->slot];
+    struct vm_turn *turn = &route_vm(vm)->turns[sink->slot];
 
-    if (turn->marked != 0 || began == 0 || vm->log.cursors[sink->slot].sent.number == vm->log.next_number)
+    if (turn->marked != 0 || began == 0 ||
+        vmlog_sent_number(vm_log_of(vm), sink->slot) == vmlog_end_number(vm_log_of(vm)))
         return;
     if (began != sink->sampled && began - sink->sampled < SAMPLE_NS)
         return;
     sink->sampled = began;
-    turn->mark = (uint32_t)vm->log.next_number;
+    turn->mark = (uint32_t)vmlog_end_number(vm_log_of(vm));
     turn->marked = began;
 }
 
 void
 sink_unmark(struct sink *sink, struct vm *vm)
 {
-    vm->turns[sink->slot].marked = 0;
+    route_vm(vm)->turns[sink->slot].marked = 0;
 }
 
 /* Entries that the cursor is beyond the mark; less than 0: it has not passed it, or there is none. */
@@ -39,7 +40,7 @@ beyond_mark(const struct sink *sink, const struct vm_turn *turn)
 {
     if (turn->marked == 0)
         return -1;
-    return (int32_t)((uint32_t)turn->vm->log.cursors[sink->slot].sent.number - turn->mark);
+    return (int32_t)((uint32_t)vmlog_sent_number(vm_log_of(turn->vm), sink->slot) - turn->mark);
 }
 
 void

@@ -1,5 +1,5 @@
 /* Floods: names the VMs that send far more than the others, from what was counted since the last look. */
-#include "mux/route/flood.h"
+#include "mux/route/inner.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -26,13 +26,13 @@ struct common {
 static bool
 has_sent(const struct vm *vm)
 {
-    return vm->traffic.records > vm->traffic.seen_records;
+    return route_vm(vm)->traffic.records > route_vm(vm)->traffic.seen_records;
 }
 
 static struct rate
 rate_of(const struct vm *vm, uint64_t ms)
 {
-    const struct vm_traffic *traffic = &vm->traffic;
+    const struct vm_traffic *traffic = &route_vm(vm)->traffic;
 
     return (struct rate){ { (traffic->records - traffic->seen_records) * 1000 / ms,
                             (traffic->bytes - traffic->seen_bytes) * 1000 / ms } };
@@ -63,7 +63,7 @@ static bool
 find_common(const struct vm_table *table, const struct conf_limits *limits, uint64_t ms,
             struct common *common)
 {
-    uint64_t *values = malloc((HASH_COUNT(table->vms) + 1) * sizeof(*values));
+    uint64_t *values = malloc((vm_table_count(table) + 1) * sizeof(*values));
 
     if (!values)
         return false;
@@ -72,7 +72,7 @@ find_common(const struct vm_table *table, const struct conf_limits *limits, uint
                                           limits->flood_records * (uint64_t)BYTES_OF_RECORD } };
     for (int measure = 0; measure < MEASURES; measure++) {
         common->active = 0;
-        for (const struct vm *vm = table->vms; vm; vm = vm->hh.next)
+        for (const struct vm *vm = NULL; (vm = vm_next(table, vm));)
             if (has_sent(vm))
                 values[common->active++] = rate_of(vm, ms).of[measure];
         common->median.of[measure] = median(values, common->active);
@@ -95,13 +95,13 @@ is_flood(const struct rate *rate, const struct common *common, unsigned times)
 static void
 judge(struct vm *vm, const struct rate *rate, const struct common *common, bool alone)
 {
-    struct log_who about = { .vm = vm->uuid_text };
-    bool was = vm->traffic.flooding;
+    struct log_who about = { .vm = vm_uuid_text(vm) };
+    bool was = route_vm(vm)->traffic.flooding;
     bool is = !alone && is_flood(rate, common, was ? 2 : 1);
 
     if (is == was)
         return;
-    vm->traffic.flooding = is;
+    route_vm(vm)->traffic.flooding = is;
     log_line(is ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, &about,
              "%s: %llu records/s and %llu bytes/s, the median of %u other VMs is %llu and %llu",
              is ? "flooding" : "flooding no more", (unsigned long long)rate->of[RECORDS],
@@ -110,19 +110,20 @@ judge(struct vm *vm, const struct rate *rate, const struct common *common, bool 
 }
 
 void
-flood_look(struct vm_table *table, const struct conf_limits *limits, uint64_t ms)
+flood_look(const struct vm_table *table, const struct conf_limits *limits, uint64_t ms)
 {
     struct common common;
 
     assert(ms > 0);
     if (!find_common(table, limits, ms, &common))
         return;
-    for (struct vm *vm = table->vms; vm; vm = vm->hh.next) {
+    for (struct vm *vm = NULL; (vm = vm_next(table, vm));) {
+        struct route_vm *at = route_vm(vm);
         struct rate rate = rate_of(vm, ms);
 
-        if (!vm->paused)
-            judge(vm, &rate, &common, HASH_COUNT(table->vms) == 1);
-        vm->traffic.seen_records = vm->traffic.records;
-        vm->traffic.seen_bytes = vm->traffic.bytes;
+        if (!at->paused)
+            judge(vm, &rate, &common, vm_table_count(table) == 1);
+        at->traffic.seen_records = at->traffic.records;
+        at->traffic.seen_bytes = at->traffic.bytes;
     }
 }

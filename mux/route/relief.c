@@ -27,22 +27,25 @@ is_pool_full(const struct route *route)
     return route->pool.used + VMLOG_LARGE_CHUNK > route->pool.limit;
 }
 
+/* Of a log that holds so many bytes. */
 static bool
-is_short(const struct vm *vm)
+is_short(size_t bytes)
 {
-    return vm->log.bytes <= VMLOG_SMALL_CHUNK + VMLOG_LARGE_CHUNK;
+    return bytes <= VMLOG_SMALL_CHUNK + VMLOG_LARGE_CHUNK;
 }
 
 static bool
-is_beyond_share(const struct route *route, const struct vm *vm)
+is_beyond_share(const struct route *route, size_t bytes)
 {
-    return !is_short(vm) && vm->log.bytes + route->pool.used > route->pool.limit / 4 * 3;
+    return !is_short(bytes) && bytes + route->pool.used > route->pool.limit / 4 * 3;
 }
 
 bool
 route_is_full(const struct route *route, const struct vm *vm)
 {
-    return vm->log.bytes >= route->conf->limits.vm_log || is_pool_full(route) || is_beyond_share(route, vm);
+    size_t bytes = vmlog_bytes(vm_log_of(vm));
+
+    return bytes >= route->conf->limits.vm_log || is_pool_full(route) || is_beyond_share(route, bytes);
 }
 
 static bool
@@ -55,7 +58,7 @@ pool_has_room_again(const struct route *route)
 static bool
 is_accepted(const struct vm *vm)
 {
-    return vm->log.accept.number == vm->log.next_number;
+    return vmlog_accept_number(vm_log_of(vm)) == vmlog_end_number(vm_log_of(vm));
 }
 
 /* There is memory for what this VM waits with. Where nobody is waited for, waiting for more would be in vain.
@@ -63,8 +66,9 @@ is_accepted(const struct vm *vm)
 static bool
 has_memory_again(const struct route *route, const struct vm *vm)
 {
-    return (pool_has_room_again(route) || ((is_short(vm) || is_accepted(vm)) && !is_pool_full(route))) &&
-           route->pool.used + vm->refused <= route->pool.limit;
+    return (pool_has_room_again(route) ||
+            ((is_short(vmlog_bytes(vm_log_of(vm))) || is_accepted(vm)) && !is_pool_full(route))) &&
+           route->pool.used + route_vm(vm)->refused <= route->pool.limit;
 }
 
 /* What sinks with policy drop have in flight may be more than three quarters of a small log, or than its
@@ -73,48 +77,53 @@ static bool
 has_room_again(const struct route *route, const struct vm *vm)
 {
     uint64_t limit = route->conf->limits.vm_log;
-    bool settled = is_accepted(vm) && vm->log.bytes < limit;
+    bool settled = is_accepted(vm) && vmlog_bytes(vm_log_of(vm)) < limit;
 
-    return (settled || (vm->log.bytes <= limit / 4 * 3 && !is_beyond_share(route, vm))) &&
+    return (settled || (vmlog_bytes(vm_log_of(vm)) <= limit / 4 * 3 &&
+                        !is_beyond_share(route, vmlog_bytes(vm_log_of(vm))))) &&
            has_memory_again(route, vm);
 }
 
 void
 route_pause_vm(struct route *route, struct vm *vm)
 {
+    struct route_vm *at = route_vm(vm);
     struct stream *stream;
 
-    if (vm->paused)
+    if (at->paused)
         return;
-    vm->paused = true;
+    at->paused = true;
     stats.guest_pauses_total++;
     route_mark(route, vm);
-    LIST_INSERT_HEAD(&route->paused, vm, in_paused);
-    log_debug(&(struct log_who){ .vm = vm->uuid_text }, "paused: its log holds %zu bytes", vm->log.bytes);
-    LIST_FOREACH (stream, &vm->streams, of_vm)
-        if (stream->guest)
-            route->guest_ops.pause(stream->guest);
+    LIST_INSERT_HEAD(&route->paused, at, in_paused);
+    log_debug(&(struct log_who){ .vm = vm_uuid_text(vm) }, "paused: its log holds %zu bytes",
+              vmlog_bytes(vm_log_of(vm)));
+    VM_EACH_STREAM (vm, stream)
+        if (stream_guest(stream))
+            route->guest_ops.pause(stream_guest(stream));
 }
 
 void
 route_resume_vms(struct route *route)
 {
-    struct vm *vm;
-    struct vm *next;
+    struct route_vm *at;
+    struct route_vm *next;
     struct stream *stream;
 
-    for (vm = LIST_FIRST(&route->paused); vm; vm = next) {
-        next = LIST_NEXT(vm, in_paused);
+    for (at = LIST_FIRST(&route->paused); at; at = next) {
+        struct vm *vm = at->vm;
+
+        next = LIST_NEXT(at, in_paused);
         if (!has_room_again(route, vm))
             continue;
-        vm->paused = false;
-        vm->refused = 0;
-        LIST_REMOVE(vm, in_paused);
-        log_debug(&(struct log_who){ .vm = vm->uuid_text }, "resumed: its log holds %zu bytes",
-                  vm->log.bytes);
-        LIST_FOREACH (stream, &vm->streams, of_vm)
-            if (stream->guest)
-                route->guest_ops.resume(stream->guest);
+        at->paused = false;
+        at->refused = 0;
+        LIST_REMOVE(at, in_paused);
+        log_debug(&(struct log_who){ .vm = vm_uuid_text(vm) }, "resumed: its log holds %zu bytes",
+                  vmlog_bytes(vm_log_of(vm)));
+        VM_EACH_STREAM (vm, stream)
+            if (stream_guest(stream))
+                route->guest_ops.resume(stream_guest(stream));
     }
 }
 
@@ -139,10 +148,10 @@ spill(struct route *route, struct vm *vm)
     uint64_t limit = route->conf->limits.vm_log;
     uint16_t mask = route->store ? spilling(route) : 0;
 
-    if (mask && vm->log.bytes >= limit / 2)
-        vmlog_spill(&vm->log, mask, limit / 4);
-    else if (mask && (is_pool_full(route) || is_beyond_share(route, vm)))
-        vmlog_spill(&vm->log, mask, VMLOG_LARGE_CHUNK);
+    if (mask && vmlog_bytes(vm_log_of(vm)) >= limit / 2)
+        vmlog_spill(vm_log(vm), mask, limit / 4);
+    else if (mask && (is_pool_full(route) || is_beyond_share(route, vmlog_bytes(vm_log_of(vm)))))
+        vmlog_spill(vm_log(vm), mask, VMLOG_LARGE_CHUNK);
 }
 
 /* The sink that may give up something in this VM's log, and thereby free something: or NULL. What is short is
@@ -150,9 +159,10 @@ spill(struct route *route, struct vm *vm)
 static struct sink *
 furthest_behind(const struct route *route, const struct vm *vm, bool room)
 {
-    const struct vmlog *log = &vm->log;
+    const struct vmlog *log = vm_log_of(vm);
     struct sink *found = NULL;
-    uint64_t least = !room && log->backed && log->stall == VMLOG_WRITTEN ? log->recorded : log->next_number;
+    bool waits_for_file = !room && vmlog_is_backed(log) && vmlog_stall(log) == VMLOG_WRITTEN;
+    uint64_t least = waits_for_file ? vmlog_recorded_number(log) : vmlog_end_number(log);
 
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
         struct sink *sink = route->sinks[slot];
@@ -160,7 +170,7 @@ furthest_behind(const struct route *route, const struct vm *vm, bool room)
 
         if (!sink)
             continue;
-        at = room ? log->cursors[slot].accept_number : vmlog_accepted_by(log, slot);
+        at = room ? vmlog_passed_number(log, slot) : vmlog_accepted_by(log, slot);
         if (at < least) {
             least = at;
             found = sink;
@@ -174,7 +184,7 @@ furthest_behind(const struct route *route, const struct vm *vm, bool room)
 static void
 give_up(struct route *route, struct vm *vm, struct sink *sink)
 {
-    uint64_t skipped = vmlog_skip(&vm->log, sink->slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW);
+    uint64_t skipped = vmlog_skip(vm_log(vm), sink->slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW);
 
     route_mark(route, vm);
     route->may_load = true;
@@ -182,7 +192,7 @@ give_up(struct route *route, struct vm *vm, struct sink *sink)
         return;
     sink_unmark(sink, vm);
     sink->skips++;
-    log_info((&(struct log_who){ .vm = vm->uuid_text, .solution = sink->conf->name }),
+    log_info((&(struct log_who){ .vm = vm_uuid_text(vm), .solution = sink->conf->name }),
              "fell behind: %llu events become a gap", (unsigned long long)skipped);
     sink_activate(sink, vm);
     route_wake(route, sink);
@@ -191,7 +201,7 @@ give_up(struct route *route, struct vm *vm, struct sink *sink)
 static bool
 is_short_of_room(const struct route *route, const struct vm *vm)
 {
-    return route_is_full(route, vm) || (vm->paused && !has_room_again(route, vm));
+    return route_is_full(route, vm) || (route_vm(vm)->paused && !has_room_again(route, vm));
 }
 
 static bool
@@ -199,8 +209,8 @@ is_short_of_window(const struct route *route, const struct vm *vm)
 {
     const struct stream *stream;
 
-    LIST_FOREACH (stream, &vm->streams, of_vm)
-        if (stream->log.unaccepted_bytes >= route->conf->limits.vm_window / 2)
+    VM_EACH_STREAM (vm, stream)
+        if (vmlog_stream_unaccepted(stream_log_of(stream)) >= route->conf->limits.vm_window / 2)
             return true;
     return false;
 }
@@ -220,10 +230,10 @@ relieve(struct route *route, struct vm *vm)
 static bool
 waits_for_memory(const struct route *route)
 {
-    const struct vm *vm;
+    const struct route_vm *at;
 
-    LIST_FOREACH (vm, &route->paused, in_paused)
-        if (!has_memory_again(route, vm))
+    LIST_FOREACH (at, &route->paused, in_paused)
+        if (!has_memory_again(route, at->vm))
             return true;
     return false;
 }
@@ -233,13 +243,14 @@ static void
 relieve_longest(struct route *route)
 {
     if (waits_for_memory(route))
-        for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
+        for (struct vm *vm = NULL; (vm = vm_next(route->table, vm));)
             spill(route, vm);
     while (waits_for_memory(route)) {
         struct vm *longest = NULL;
 
-        for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
-            if ((!longest || vm->log.bytes > longest->log.bytes) && furthest_behind(route, vm, true))
+        for (struct vm *vm = NULL; (vm = vm_next(route->table, vm));)
+            if ((!longest || vmlog_bytes(vm_log(vm)) > vmlog_bytes(vm_log(longest))) &&
+                furthest_behind(route, vm, true))
                 longest = vm;
         if (!longest)
             return;
@@ -250,11 +261,11 @@ relieve_longest(struct route *route)
 void
 route_relieve(struct route *route)
 {
-    struct vm *vm;
+    const struct route_vm *at;
 
-    LIST_FOREACH (vm, &route->paused, in_paused)
-        relieve(route, vm);
-    TAILQ_FOREACH (vm, &route->dirty, in_dirty)
-        relieve(route, vm);
+    LIST_FOREACH (at, &route->paused, in_paused)
+        relieve(route, at->vm);
+    TAILQ_FOREACH (at, &route->dirty, in_dirty)
+        relieve(route, at->vm);
     relieve_longest(route);
 }

@@ -3,11 +3,12 @@
  * Down: a guest session hands over a decoded record; the route has it made a frame and puts that into the
  * VM's log (route_publish), and marks the VM. At the end of the loop's turn sinks hear of every VM that has
  * grown (offer); then each is woken once and sends what all the turn's guests brought. Up: an SVM's
- * acknowledgement moves its cursor (route_ack); what thereby every sink has settled is stream->log.accepted,
- * and at the end of the turn the guests are told, once each.
+ * acknowledgement moves its cursor (route_ack); what thereby every sink has settled is
+ * stream_accepted(stream), and at the end of the turn the guests are told, once each.
  *
- * Invariants: a VM is in the list `paused` exactly while vm->paused; a record is consumed from a guest's
- * connection only when route_publish has returned true; per VM, every sink in a slot has joined its log. */
+ * Invariants: a VM is in the list `paused` exactly while route_vm(vm)->paused; a record is consumed from a
+ * guest's connection only when route_publish has returned true; per VM, every sink in a slot has joined its
+ * log. */
 #include "mux/route/inner.h"
 
 #include <assert.h>
@@ -18,7 +19,6 @@
 #include "mux/base/log.h"
 #include "mux/base/stats.h"
 #include "mux/event/frame.h"
-#include "mux/net/conn.h"
 #include "mux/store/recover.h"
 #include "proto/delimited.h"
 
@@ -34,49 +34,85 @@ route_set_limits(struct route *route)
     if (route->store) /* the rest is for what is read back */
         route->pool.limit -= route->conf->solution_count * store_load_share(route->conf);
     route->pool.own = (size_t)route->conf->limits.vms * VMLOG_SMALL_CHUNK;
-    route->table.limit = route->conf->limits.vms;
+    vm_table_set_limit(route->table, route->conf->limits.vms);
 }
 
 uint64_t
 route_memory_bound(const struct conf *conf)
 {
-    uint64_t guest = GR_MAX_RECORD + CONN_READ_SIZE + GUEST_OUT_MAX;
-    uint64_t solution =
-        8 * DELIMITED_FRAME_MAX; /* a frame in, and unpacked; what waits to go out, while it grows */
-    uint64_t stream = sizeof(struct stream) + VMLOG_SINKS * sizeof(struct vmlog_progress);
-    uint64_t vm = VMLOG_SMALL_CHUNK + sizeof(struct vm) + VMLOG_SINKS * sizeof(struct vmlog_cursor) +
-                  VM_STREAMS_MAX * stream;
+    uint64_t vm = VMLOG_SMALL_CHUNK + vm_memory_bound(sizeof(struct route_vm));
 
-    return conf->limits.memory + conf->limits.connections * guest + conf->limits.vms * vm +
-           CONF_SOLUTIONS_MAX * solution + store_memory_bound(conf);
+    return conf->limits.memory + conf->limits.vms * vm + store_memory_bound(conf);
 }
 
-void
-route_init(struct route *route, struct loop *loop, const struct conf *conf, const struct route_guest_ops *ops)
+static void
+vm_made(struct vm *vm)
 {
-    memset(route, 0, sizeof(*route));
+    struct route_vm *at = route_vm(vm);
+
+    at->vm = vm;
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
+        at->turns[slot].vm = vm;
+}
+
+static bool
+vm_in_turn(const struct vm *vm)
+{
+    for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
+        if (route_vm(vm)->turns[slot].active)
+            return true;
+    return false;
+}
+
+/* Somebody could still ask for it. */
+static bool
+vm_in_use(const struct vm *vm)
+{
+    const struct route_vm *at = route_vm(vm);
+
+    return at->connected > 0 || at->paused || at->dirty || vm_in_turn(vm);
+}
+
+const struct vm_table_ops route_table_ops = {
+    .part = sizeof(struct route_vm), .made = vm_made, .in_use = vm_in_use, .in_turn = vm_in_turn
+};
+
+struct route *
+route_new(struct loop *loop, const struct conf *conf, const struct route_guest_ops *ops)
+{
+    struct route *route = calloc(1, sizeof(*route));
+
+    if (!route)
+        return NULL;
     route->loop = loop;
     route->conf = conf;
     route->guest_ops = *ops;
-    route->table.pool = &route->pool;
-    route->normalizer = normalizer_new();
     route->task = (struct loop_task){ .fn = end_of_turn, .arg = route };
     LIST_INIT(&route->paused);
     TAILQ_INIT(&route->dirty);
-    if (getrandom(route->own_boot, sizeof(route->own_boot), 0) != sizeof(route->own_boot))
-        abort();
+    route->table = vm_table_new(&route->pool, &route_table_ops);
+    route->normalizer = normalizer_new();
+    if (!route->table || !route->normalizer ||
+        getrandom(route->own_boot, sizeof(route->own_boot), 0) != sizeof(route->own_boot)) {
+        route_free(route);
+        return NULL;
+    }
     route_set_limits(route);
+    return route;
 }
 
 void
-route_fini(struct route *route)
+route_free(struct route *route)
 {
+    if (!route)
+        return;
     loop_cancel(route->loop, &route->task);
     if (route->store)
-        route->table.forgets = store_leave;
-    vm_table_fini(&route->table);
+        vm_table_on_forget(route->table, store_leave);
+    vm_table_free(route->table);
     store_free(route->store);
     normalizer_free(route->normalizer);
+    free(route);
 }
 
 /* ---- the end of the turn ---- */
@@ -85,10 +121,11 @@ void
 route_mark(void *arg, struct vm *vm)
 {
     struct route *route = arg;
+    struct route_vm *at = route_vm(vm);
 
-    if (!vm->dirty) {
-        vm->dirty = true;
-        TAILQ_INSERT_TAIL(&route->dirty, vm, in_dirty);
+    if (!at->dirty) {
+        at->dirty = true;
+        TAILQ_INSERT_TAIL(&route->dirty, at, in_dirty);
     }
     loop_defer(route->loop, &route->task);
 }
@@ -103,20 +140,20 @@ route_wake(struct route *route, struct sink *sink)
 static void
 tell_accepted(struct route *route)
 {
-    struct vm *vm;
+    struct route_vm *at;
     struct stream *stream;
 
-    while ((vm = TAILQ_FIRST(&route->dirty))) {
-        TAILQ_REMOVE(&route->dirty, vm, in_dirty);
-        vm->dirty = false;
+    while ((at = TAILQ_FIRST(&route->dirty))) {
+        struct vm *vm = at->vm;
+
+        TAILQ_REMOVE(&route->dirty, at, in_dirty);
+        at->dirty = false;
         if (route->store)
             store_touch(route->store, vm);
-        LIST_FOREACH (stream, &vm->streams, of_vm) {
-            if (!stream->log.moved)
-                continue;
-            stream->log.moved = false;
-            if (stream->guest)
-                route->guest_ops.accepted(stream->guest);
+        VM_EACH_STREAM(vm, stream)
+        {
+            if (vmlog_stream_moved(stream_log(stream)) && stream_guest(stream))
+                route->guest_ops.accepted(stream_guest(stream));
         }
     }
 }
@@ -129,13 +166,13 @@ feed_sinks(struct route *route)
     if (!route->may_load)
         return;
     route->may_load = false;
-    for (unsigned slot = 0; slot < route->table.slots; slot++) {
+    for (unsigned slot = 0; slot < vm_table_slots(route->table); slot++) {
         struct sink *sink = route->sinks[slot];
 
         if (!sink || !sink->starving || !sink->up ||
             route->pool.loaded[slot] > store_load_share(route->conf) / 2)
             continue;
-        sink_feed(sink, &route->table);
+        sink_feed(sink, route->table);
         route_wake(route, sink);
     }
 }
@@ -146,8 +183,8 @@ offer(struct route *route, struct vm *vm)
 {
     uint64_t began = loop_turn_began(route->loop);
 
-    vm->grown = false;
-    for (unsigned slot = 0; slot < route->table.slots; slot++) {
+    route_vm(vm)->grown = false;
+    for (unsigned slot = 0; slot < vm_table_slots(route->table); slot++) {
         struct sink *sink = route->sinks[slot];
 
         if (!sink)
@@ -166,12 +203,12 @@ static void
 end_of_turn(void *arg)
 {
     struct route *route = arg;
-    struct vm *vm;
+    const struct route_vm *at;
 
-    TAILQ_FOREACH (vm, &route->dirty, in_dirty)
-        if (vm->grown)
-            offer(route, vm);
-    for (unsigned slot = 0; slot < route->table.slots; slot++) {
+    TAILQ_FOREACH (at, &route->dirty, in_dirty)
+        if (at->grown)
+            offer(route, at->vm);
+    for (unsigned slot = 0; slot < vm_table_slots(route->table); slot++) {
         struct sink *sink = route->sinks[slot];
 
         if (!sink || !sink->awake)
@@ -196,22 +233,22 @@ route_appended(struct route *route, struct vm *vm)
 {
     if (route_is_full(route, vm))
         route_pause_vm(route, vm);
-    vm->grown = true;
+    route_vm(vm)->grown = true;
     route_mark(route, vm);
 }
 
 bool
 route_append(struct vm *vm, const uint8_t *frame, size_t len, struct vmlog_entry *entry, bool beyond)
 {
-    uint8_t *at = vmlog_reserve(&vm->log, len, beyond);
+    uint8_t *at = vmlog_reserve(vm_log(vm), len, beyond);
 
     if (!at && !beyond)
-        vm->refused = sizeof(struct vmlog_chunk) + 2 * sizeof(struct vmlog_entry) + len;
+        route_vm(vm)->refused = sizeof(struct vmlog_chunk) + 2 * sizeof(struct vmlog_entry) + len;
     if (!at)
         return false;
     memcpy(at, frame, len);
     entry->end = (uint32_t)len;
-    vmlog_commit(&vm->log, entry);
+    vmlog_commit(vm_log(vm), entry);
     stats.frames_total++;
     stats.frame_bytes_total += len;
     return true;
@@ -221,13 +258,14 @@ bool
 route_publish(struct route *route, struct stream *stream, const struct gr_record *record,
               const struct volume_map *volumes)
 {
-    struct vm *vm = stream->vm;
+    struct vm *vm = stream_vm(stream);
     struct vmlog_entry entry = {
-        .stream = &stream->log, .sequence = record->sequence, .count = 1, .record_bytes = record->size
+        .stream = stream_log(stream), .sequence = record->sequence, .count = 1, .record_bytes = record->size
     };
     struct normalized event;
 
-    normalize_record(route->normalizer, record, stream->driver, volumes, stream->log.id, &event);
+    normalize_record(route->normalizer, record, stream_about(stream)->driver, volumes, stream_id(stream),
+                     &event);
     entry.cls = (uint8_t)event.cls;
     if (event.key_len <= UINT16_MAX) {
         entry.key = (uint32_t)event.key;
@@ -238,12 +276,12 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
         return false;
     }
     if (entry.cls == CLASS_POWER) {
-        struct vm *about = vm_find(&route->table, record->body.power.vm_uuid);
+        const struct vm *about = vm_find(route->table, record->body.power.vm_uuid);
 
         if (about)
-            about->power = record->body.power.op;
+            route_vm(about)->power = record->body.power.op;
     }
-    vm->events++;
+    route_vm(vm)->events++;
     stats.guest_records_total++;
     stats.guest_record_bytes_total += record->size;
     route_appended(route, vm);
@@ -253,27 +291,21 @@ route_publish(struct route *route, struct stream *stream, const struct gr_record
 bool
 route_lost(struct route *route, struct stream *stream, uint64_t last)
 {
-    Gimux__V1__Gap gap = GIMUX__V1__GAP__INIT;
-    Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
-    struct vmlog_entry entry = { .stream = &stream->log, .sequence = last, .cls = VMLOG_GAP };
+    struct vm *vm = stream_vm(stream);
+    struct vmlog_entry entry = { .stream = stream_log(stream), .sequence = last, .cls = VMLOG_GAP };
+    uint64_t had = stream_last(stream);
     uint8_t buf[FRAME_OWN_MAX];
     size_t len;
 
-    assert(last > stream->log.last && last - stream->log.last <= ROUTE_LOST_MAX);
-    entry.count = (uint32_t)(last - stream->log.last);
-    gap.stream = stream->log.id;
-    gap.first_sequence = stream->log.last + 1;
-    gap.last_sequence = last;
-    gap.reason = GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER;
-    frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
-    frame.gap = &gap;
-    len = frame_pack(&frame, buf, sizeof(buf));
-    if (!route_append(stream->vm, buf, len, &entry, false)) {
-        route_pause_vm(route, stream->vm);
+    assert(last > had && last - had <= ROUTE_LOST_MAX);
+    entry.count = (uint32_t)(last - had);
+    len = frame_gap(buf, stream_id(stream), had + 1, last, GIMUX__V1__GAP_REASON__GAP_REASON_DRIVER);
+    if (!route_append(vm, buf, len, &entry, false)) {
+        route_pause_vm(route, vm);
         return false;
     }
-    stream->vm->events += entry.count;
-    route_appended(route, stream->vm);
+    route_vm(vm)->events += entry.count;
+    route_appended(route, vm);
     return true;
 }
 
@@ -294,7 +326,7 @@ on_stored(void *arg, struct vm *vm)
     struct route *route = arg;
 
     route->may_load = true;
-    for (unsigned slot = 0; slot < route->table.slots; slot++) {
+    for (unsigned slot = 0; slot < vm_table_slots(route->table); slot++) {
         if (!route->sinks[slot] || !route->sinks[slot]->up)
             continue;
         sink_activate(route->sinks[slot], vm);
@@ -324,10 +356,10 @@ route_recover(struct route *route)
         log_error(NULL, "%s", why);
         return false;
     }
-    route->table.forgets = store_forget;
+    vm_table_on_forget(route->table, store_forget);
     route->recovering = true;
     route_set_limits(route);
-    return recover_logs(route->store, &route->table);
+    return recover_logs(route->store, route->table);
 }
 
 void
@@ -335,10 +367,10 @@ route_set_durability(struct route *route, struct vm *vm)
 {
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
         if (route->sinks[slot])
-            vmlog_set_durability(&vm->log, slot,
+            vmlog_set_durability(vm_log(vm), slot,
                                  route->sinks[slot]->conf->durability == CONF_DELIVERED ? VMLOG_DELIVERED
                                                                                         : VMLOG_RECORDED);
-    vmlog_set_backed(&vm->log, route->store && store_is_needed(route->conf));
+    vmlog_set_backed(vm_log(vm), route->store && store_is_needed(route->conf));
     route_mark(route, vm);
 }
 
@@ -346,8 +378,8 @@ void
 route_recovered(struct route *route)
 {
     route->recovering = false;
-    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
-        vm_clear_saved(vm);
+    for (struct vm *vm = NULL; (vm = vm_next(route->table, vm));) {
+        store_clear_saved(vm);
         route_set_durability(route, vm);
     }
 }
@@ -361,10 +393,32 @@ route_finish(struct route *route)
     store_freeze(route->store);
 }
 
+void
+route_count_records(struct route *route, struct stream *stream, uint64_t records, uint64_t bytes)
+{
+    struct vm_traffic *traffic = &route_vm(stream_vm(stream))->traffic;
+
+    (void)route;
+    traffic->records += records;
+    traffic->bytes += bytes;
+}
+
+void
+route_look_for_floods(struct route *route, uint64_t ms)
+{
+    flood_look(route->table, &route->conf->limits, ms);
+}
+
+uint64_t
+route_interest(const struct route *route)
+{
+    return route->interest;
+}
+
 enum gr_level
 route_level(const struct route *route, const struct stream *stream)
 {
-    if (vmlog_is_delivered(&stream->vm->log, &stream->log))
+    if (vmlog_is_delivered(vm_log_of(stream_vm(stream)), stream_log_of(stream)))
         return GR_LEVEL_DELIVERED;
     return store_syncs(route->store) ? GR_LEVEL_DISK : GR_LEVEL_PROCESS;
 }
@@ -376,9 +430,9 @@ route_pending(const struct route *route, const struct sink *sink)
 {
     uint64_t pending = 0;
 
-    for (const struct vm *vm = route->table.vms; vm; vm = vm->hh.next)
+    for (const struct vm *vm = NULL; (vm = vm_next(route->table, vm));)
         for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
             if (route->sinks[slot] && (!sink || sink == route->sinks[slot]))
-                pending += vmlog_unsettled(&vm->log, slot);
+                pending += vmlog_unsettled(vm_log_of(vm), slot);
     return pending;
 }

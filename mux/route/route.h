@@ -7,43 +7,30 @@
 #include <stdint.h>
 
 #include "mux/base/conf.h"
+#include "mux/base/parcel.h"
 #include "mux/event/normalize.h"
 #include "mux/net/loop.h"
 #include "mux/route/sink.h"
-#include "mux/store/store.h"
 #include "mux/vmlog/vm.h"
+#include "proto/guest_record.h"
 
 /* What the route asks of a guest session. None is called from within a call of that session. */
 struct route_guest_ops {
     void (*pause)(void *guest);                    /* stop reading: the VM's log is full */
     void (*resume)(void *guest);                   /* read on */
-    void (*accepted)(void *guest);                 /* stream->log.accepted has grown */
+    void (*accepted)(void *guest);                 /* stream_accepted has grown */
     void (*interest)(void *guest, uint64_t kinds); /* GR_KIND bits that anybody wants have changed */
     void (*replaced)(void *guest,
                      const char *why); /* the same driver has come again: close; the stream is taken */
 };
 
-struct route {
-    struct loop *loop;
-    const struct conf *conf;
-    struct route_guest_ops guest_ops;
-    struct vmlog_pool pool;
-    struct vm_table table;
-    struct store *store;             /* NULL: VM logs are in memory alone */
-    bool may_load;                   /* something was read, or given back, since sinks could not load more */
-    bool recovering;                 /* not all sinks have joined the logs that were taken up */
-    struct sink *sinks[VMLOG_SINKS]; /* by slot; NULL: free */
-    struct normalizer *normalizer;   /* what every event is written in */
-    uint8_t own_boot[GR_UUID_SIZE];  /* this gimuxd's life, as boot id of its own streams */
-    uint64_t interest;               /* GR_KIND bits */
-    LIST_HEAD(paused_list, vm) paused;
-    TAILQ_HEAD(dirty_list, vm) dirty;
-    struct loop_task task; /* the end of the turn: acknowledgements, wake-ups, resumes */
-};
+struct route;
 
-void route_init(struct route *route, struct loop *loop, const struct conf *conf,
-                const struct route_guest_ops *ops);
-void route_fini(struct route *route);
+/* `conf` must stay until route_set_conf. NULL if out of memory. */
+struct route *route_new(struct loop *loop, const struct conf *conf, const struct route_guest_ops *ops);
+
+/* After route_finish, when all sinks are removed. NULL is fine. */
+void route_free(struct route *route);
 
 /* Takes up the VM logs that are in files, if the configuration has a directory for them. Before the first
  * sink is added. Waits for the disk. False, having logged why, if that cannot be. */
@@ -56,7 +43,7 @@ void route_recovered(struct route *route);
  * before sinks are removed. */
 void route_finish(struct route *route);
 
-/* The most memory that events and connections can take, in bytes: what the limits add up to. */
+/* The most memory that VMs, their logs and files can take, in bytes: what the limits add up to. */
 uint64_t route_memory_bound(const struct conf *conf);
 
 /* New limits, and sinks with new configurations of theirs. */
@@ -77,7 +64,7 @@ struct route_hello {
     uint32_t cid;     /* vsock peer, 0 if none */
 };
 
-/* A driver says hello. Returns 0 and its stream, on which the guest goes on from stream->log.last + 1; or an
+/* A driver says hello. Returns 0 and its stream, on which the guest goes on from stream_last + 1; or an
  * enum gr_reject_code with a text in why. On 0 the stream's guest is set, a lifecycle event told, and a hole
  * between what gimuxd wants and what the driver still holds has become a gap. */
 int route_open(struct route *route, const struct route_hello *hello, void *guest, struct stream **stream,
@@ -92,7 +79,7 @@ enum gr_level route_level(const struct route *route, const struct stream *stream
 /* A driver has fallen silent (up: is heard again) on a connection that stands. */
 void route_lifecycle(struct route *route, struct stream *stream, bool up, const char *reason);
 
-/* Takes the stream's next event record (sequence == stream->log.last + 1). Returns false if there is no room
+/* Takes the stream's next event record (sequence == stream_last + 1). Returns false if there is no room
  * now: the guest was paused and will offer it again. */
 bool route_publish(struct route *route, struct stream *stream, const struct gr_record *record,
                    const struct volume_map *volumes);
@@ -101,44 +88,75 @@ bool route_publish(struct route *route, struct stream *stream, const struct gr_r
  */
 #define ROUTE_LOST_MAX UINT32_MAX
 
-/* The driver has dropped stream->log.last + 1 .. last (ROUTE_LOST_MAX at most) itself. Returns false if there
+/* The driver has dropped stream_last + 1 .. last (ROUTE_LOST_MAX at most) itself. Returns false if there
  * is no room now. */
 bool route_lost(struct route *route, struct stream *stream, uint64_t last);
 
-/* A stream of the gimuxd that this one relieves, which had it up to `last`, all of it settled; its driver's
- * session is imported later. The stream that is there already is returned if it is there. NULL if there is no
- * room or memory. */
-struct stream *route_take_stream(struct route *route, const uint8_t vm_uuid[GR_UUID_SIZE], uint16_t driver,
-                                 const uint8_t boot_id[GR_UUID_SIZE], uint64_t start, uint64_t last);
+/* A driver's records, of whatever kind, were read: floods are found by these. */
+void route_count_records(struct route *route, struct stream *stream, uint64_t records, uint64_t bytes);
 
-/* Whether all that there is can be found by another process: in files, which are written and left alone from
- * now on, or with SVMs. */
-bool route_can_leave(struct route *route);
-
-/* The files that route_recover has found are still another process's, until route_stay. */
-void route_hold(struct route *route);
-
-/* The files are ours again: after route_can_leave if no other process took over; or when one has let go of
- * them. */
-void route_stay(struct route *route);
+/* GR_KIND bits of events that anybody wants. */
+uint64_t route_interest(const struct route *route);
 
 /* ---- SVMs ---- */
 
-/* A solution begins to take part; false if there is no slot or no memory. */
-bool route_add_sink(struct route *route, struct sink *sink, const struct conf_solution *conf,
-                    const struct sink_ops *ops, void *arg);
+/* A solution begins to take part, and its sink lives until it is removed. `conf` must stay until
+ * sink_set_conf or sink_move_conf. NULL if there is no slot or no memory. */
+struct sink *route_add_sink(struct route *route, const struct conf_solution *conf, const struct sink_ops *ops,
+                            void *arg);
 void route_remove_sink(struct route *route, struct sink *sink);
 
-/* The sink's SVM has said hello; NULL or what is wrong with it. */
+/* The sink's SVM has said hello (the sink owns it from now on, whatever is returned). NULL, or what is wrong
+ * with it. */
 const char *route_sink_up(struct route *route, struct sink *sink, Gimux__V1__SvmHello *hello);
 void route_sink_down(struct route *route, struct sink *sink);
 
 /* The SVM acknowledges; false if it was never sent that. */
 bool route_ack(struct route *route, struct sink *sink, uint32_t stream, uint64_t sequence);
 
-/* ---- everything ---- */
+/* Tells StreamProgress for the streams that have moved since the last time, and StreamEnd for those that have
+ * ended and of which the SVM has everything. Where there are thousands, the next call goes on. */
+void route_tell_progress(struct route *route, struct sink *sink);
 
-/* Events that are in VM logs and not settled for the sink (NULL: for any). */
+/* Events that are in VM logs and not settled for the sink (NULL: for any). Walks over all VMs. */
 uint64_t route_pending(const struct route *route, const struct sink *sink);
+
+/* ---- floods ---- */
+
+/* Looks which VMs have sent far more than others in the `ms` (> 0) since the last look; see flood.h. */
+void route_look_for_floods(struct route *route, uint64_t ms);
+
+/* ---- giving everything to another process ---- */
+
+/* What is not in files yet is being written from now on, as far as files are relied on. Guests are paused.
+ * Waits for nothing. */
+void route_begin_leave(struct route *route);
+
+/* Whether all that there is can be found by another process: in files, or with SVMs. */
+bool route_can_leave(const struct route *route);
+
+/* Files are left alone from now on, until route_stay: they are another process's. */
+void route_leave(struct route *route);
+
+/* The files are ours again, and all goes on: after route_begin_leave, if no other process took over; or when
+ * one has let go of them. */
+void route_stay(struct route *route);
+
+/* Adds what another process must know of VMs, streams and solutions. */
+void route_export(const struct route *route, struct parcel *parcel);
+
+/* ---- taking everything from one ---- */
+
+/* Who this gimuxd is from now on: what the one that it relieves was. Before route_recover. False if the
+ * message does not say. */
+bool route_import_boot(struct route *route, const Gimux__Handover__V1__Handover *message);
+
+/* Streams and counters, when the sinks are there. False, having logged why, if something cannot be taken. */
+bool route_import(struct route *route, const Gimux__Handover__V1__Handover *message);
+
+/* The driver of a stream that was imported is connected here, as it was there: nobody is told. `silent`: it
+ * was told as lost. NULL if there is no such stream, or it has a driver. */
+struct stream *route_take_guest(struct route *route, const uint8_t vm_uuid[GR_UUID_SIZE], uint16_t driver,
+                                const uint8_t boot_id[GR_UUID_SIZE], bool silent, void *guest);
 
 #endif

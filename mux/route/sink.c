@@ -15,16 +15,16 @@
  * is; so there is a bound over all VMs, too, the sink's share. A sink that holds its share is sent nothing
  * more, and what it is not sent can be given up. It is counted in whole chunks, as memory is: the span in
  * flight and the two chunks at its ends, or all the log if that is less. */
-#include "mux/route/sink.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "mux/route/sink_inner.h"
+#include "mux/event/frame.h"
 
-#define QUANTUM          INT64_C(16384)                  /* bytes */
-#define IN_USE_BEYOND    (2 * (size_t)VMLOG_LARGE_CHUNK) /* bytes: where what is in flight begins and ends */
-#define PROGRESS_AT_ONCE 3000 /* streams: frames of less than 1 MiB, which the connection queues */
+#include "mux/route/inner.h"
+
+#define QUANTUM          INT64_C(16384) /* bytes */
+#define PROGRESS_AT_ONCE 3000           /* streams: frames of less than 1 MiB, which the connection queues */
 
 struct sink_position {
     struct sink_key {
@@ -86,6 +86,12 @@ sink_set_conf(struct sink *sink, const struct conf_solution *conf)
 {
     sink->conf = conf;
     clear_hello(sink);
+}
+
+uint64_t
+sink_window(const struct sink *sink)
+{
+    return sink->window;
 }
 
 void
@@ -151,23 +157,23 @@ take_positions(struct sink *sink, const Gimux__V1__SvmHello *hello)
 void
 sink_stream_added(struct sink *sink, struct stream *stream)
 {
-    struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+    const struct vmlog_progress *progress = stream_progress(stream, sink->slot);
     struct sink_position *position;
     struct sink_key key;
 
     memset(&key, 0, sizeof(key));
-    memcpy(key.vm_uuid, stream->vm->uuid, GR_UUID_SIZE);
-    memcpy(key.boot_id, stream->boot_id, GR_UUID_SIZE);
-    key.driver = stream->driver;
+    memcpy(key.vm_uuid, vm_uuid(stream_vm(stream)), GR_UUID_SIZE);
+    memcpy(key.boot_id, stream_about(stream)->boot_id, GR_UUID_SIZE);
+    key.driver = stream_about(stream)->driver;
     HASH_FIND(hh, sink->positions, &key, sizeof(key), position);
     if (!position)
         return;
     if (position->sequence > progress->acked)
-        vmlog_resume(&stream->vm->log, sink->slot, &stream->log, position->sequence);
-    else if (position->sequence < stream->start - 1 && progress->acked == stream->start - 1 &&
-             sink_wants_vm(sink, stream->vm))
-        vmlog_gap_before(&stream->vm->log, sink->slot, &stream->log, position->sequence + 1,
-                         stream->start - 1, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
+        vmlog_resume(vm_log(stream_vm(stream)), sink->slot, stream_log(stream), position->sequence);
+    else if (position->sequence < stream_about(stream)->start - 1 &&
+             progress->acked == stream_about(stream)->start - 1 && sink_wants_vm(sink, stream_vm(stream)))
+        vmlog_gap_before(vm_log(stream_vm(stream)), sink->slot, stream_log(stream), position->sequence + 1,
+                         stream_about(stream)->start - 1, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
     HASH_DEL(sink->positions, position);
     free(position);
 }
@@ -190,13 +196,13 @@ sink_up(struct sink *sink, struct vm_table *table, Gimux__V1__SvmHello *hello)
     }
     sink->connection++;
     sink->up = true;
-    for (vm = table->vms; vm; vm = vm->hh.next) {
-        LIST_FOREACH (stream, &vm->streams, of_vm) {
-            struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+    for (vm = NULL; (vm = vm_next(table, vm));) {
+        VM_EACH_STREAM (vm, stream) {
+            const struct vmlog_progress *progress = stream_progress(stream, sink->slot);
 
             sink_stream_added(sink, stream);
             if (progress->filtered > 0)
-                progress->reported = UINT64_MAX; /* told or not: the old link may have lost it */
+                vmlog_stream_report_anew(stream_log(stream), sink->slot); /* the old link may have lost it */
         }
         sink_activate(sink, vm);
     }
@@ -212,10 +218,10 @@ sink_down(struct sink *sink, struct vm_table *table)
     sink->portion_count = 0;
     sink->cut = 0;
     clear_hello(sink);
-    for (vm = table->vms; vm; vm = vm->hh.next) {
+    for (vm = NULL; (vm = vm_next(table, vm));) {
         sink_deactivate(sink, vm);
-        vm->turns[sink->slot].starving = false;
-        vmlog_rewind(&vm->log, sink->slot);
+        route_vm(vm)->turns[sink->slot].starving = false;
+        vmlog_rewind(vm_log(vm), sink->slot);
         sink_pass(sink, vm);
     }
 }
@@ -226,35 +232,35 @@ sink_down(struct sink *sink, struct vm_table *table)
 static bool
 waits_for_load(const struct sink *sink, const struct vm *vm)
 {
-    const struct vmlog_chunk *stub = vmlog_next_stub(&vm->log, sink->slot);
+    const struct vmlog_chunk *stub = vmlog_next_stub(vm_log_of(vm), sink->slot);
 
-    return stub && (stub->loading || vm->turns[sink->slot].starving);
+    return stub && (stub->loading || route_vm(vm)->turns[sink->slot].starving);
 }
 
 static bool
 has_work(const struct sink *sink, const struct vm *vm)
 {
-    return vm->log.cursors[sink->slot].span < sink->window && vmlog_has_more(&vm->log, sink->slot) &&
-           !waits_for_load(sink, vm);
+    return vmlog_span(vm_log_of(vm), sink->slot) < sink->window &&
+           vmlog_has_more(vm_log_of(vm), sink->slot) && !waits_for_load(sink, vm);
 }
 
 static void
 load(struct sink *sink, struct vm *vm)
 {
-    struct vmlog_chunk *stub = vmlog_next_stub(&vm->log, sink->slot);
+    struct vmlog_chunk *stub = vmlog_next_stub(vm_log(vm), sink->slot);
 
     if (stub && !sink->load(sink->route, vm, stub, sink->slot))
-        sink->starving = vm->turns[sink->slot].starving = true;
+        sink->starving = route_vm(vm)->turns[sink->slot].starving = true;
 }
 
 void
 sink_feed(struct sink *sink, struct vm_table *table)
 {
     sink->starving = false;
-    for (struct vm *vm = table->vms; vm; vm = vm->hh.next) {
-        if (!vm->turns[sink->slot].starving)
+    for (struct vm *vm = NULL; (vm = vm_next(table, vm));) {
+        if (!route_vm(vm)->turns[sink->slot].starving)
             continue;
-        vm->turns[sink->slot].starving = false;
+        route_vm(vm)->turns[sink->slot].starving = false;
         sink_activate(sink, vm);
     }
 }
@@ -263,13 +269,9 @@ sink_feed(struct sink *sink, struct vm_table *table)
 static void
 count_held(struct sink *sink, struct vm *vm, size_t more)
 {
-    struct vm_turn *turn = &vm->turns[sink->slot];
-    size_t held = vm->log.cursors[sink->slot].span + more;
+    struct vm_turn *turn = &route_vm(vm)->turns[sink->slot];
+    size_t held = vmlog_held(vm_log(vm), sink->slot, more);
 
-    if (held > 0)
-        held += IN_USE_BEYOND;
-    if (held > vm->log.bytes)
-        held = vm->log.bytes;
     sink->held += held - turn->held;
     turn->held = held;
 }
@@ -286,24 +288,23 @@ sink_pass(struct sink *sink, struct vm *vm)
 {
     struct vmlog_filter filter = sink_filter(sink, vm);
     struct vmlog_batch none = { .count = 0 };
-    const struct vmlog_cursor *cursor = &vm->log.cursors[sink->slot];
-    uint64_t from = cursor->sent.number;
+    uint64_t from = vmlog_sent_number(vm_log(vm), sink->slot);
     struct vmlog_stream *stream;
 
-    if (cursor->span > 0)
+    if (vmlog_span(vm_log(vm), sink->slot) > 0)
         return;
-    vmlog_peek(&vm->log, sink->slot, &filter, sink->connection, &none, SIZE_MAX, &stream);
-    vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
-    if (cursor->sent.number == from)
+    vmlog_peek(vm_log(vm), sink->slot, &filter, sink->connection, &none, SIZE_MAX, &stream);
+    vmlog_sent(vm_log(vm), sink->slot, 0, &(struct iovec){ NULL, 0 });
+    if (vmlog_sent_number(vm_log(vm), sink->slot) == from)
         return;
-    sink_settle_mark(sink, &vm->turns[sink->slot], 0, false, NULL);
+    sink_settle_mark(sink, &route_vm(vm)->turns[sink->slot], 0, false, NULL);
     sink->moved(sink->route, vm);
 }
 
 void
 sink_activate(struct sink *sink, struct vm *vm)
 {
-    struct vm_turn *turn = &vm->turns[sink->slot];
+    struct vm_turn *turn = &route_vm(vm)->turns[sink->slot];
 
     count_held(sink, vm, 0);
     if (!sink->up || turn->active || !has_work(sink, vm))
@@ -315,7 +316,7 @@ sink_activate(struct sink *sink, struct vm *vm)
 void
 sink_deactivate(struct sink *sink, struct vm *vm)
 {
-    struct vm_turn *turn = &vm->turns[sink->slot];
+    struct vm_turn *turn = &route_vm(vm)->turns[sink->slot];
 
     sink->held -= turn->held;
     turn->held = 0;
@@ -328,18 +329,19 @@ sink_deactivate(struct sink *sink, struct vm *vm)
 static void
 tell_start(struct sink *sink, struct stream *stream)
 {
-    struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
+    const struct vmlog_progress *progress = stream_progress(stream, sink->slot);
+    const struct stream_about *about = stream_about(stream);
     Gimux__V1__StreamStart start = GIMUX__V1__STREAM_START__INIT;
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
 
-    vmlog_announce(&stream->log, sink->slot, sink->connection);
-    start.stream = stream->log.id;
-    start.vm_uuid = stream->vm->uuid_text;
-    start.driver = (Gimux__V1__Driver)stream->driver;
-    start.boot_id = stream->boot_text;
+    vmlog_announce(stream_log(stream), sink->slot, sink->connection);
+    start.stream = stream_id(stream);
+    start.vm_uuid = (char *)(uintptr_t)vm_uuid_text(stream_vm(stream));
+    start.driver = (Gimux__V1__Driver)about->driver;
+    start.boot_id = (char *)(uintptr_t)about->boot_text;
     start.first_sequence = progress->sent + 1;
-    start.driver_build = stream->build;
-    start.guest_os = stream->guest_os;
+    start.driver_build = (char *)(uintptr_t)about->build;
+    start.guest_os = (char *)(uintptr_t)about->guest_os;
     frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_START;
     frame.stream_start = &start;
     sink->ops.tell(sink->arg, &frame);
@@ -350,22 +352,19 @@ tell_gaps(struct sink *sink, struct vm *vm)
 {
     struct stream *stream;
 
-    LIST_FOREACH (stream, &vm->streams, of_vm) {
-        struct vmlog_progress *progress = &stream->log.sinks[sink->slot];
-        Gimux__V1__Gap gap = GIMUX__V1__GAP__INIT;
-        Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
+    VM_EACH_STREAM (vm, stream) {
+        const struct vmlog_progress *progress = stream_progress(stream, sink->slot);
+        struct frame_gap gap;
+        uint64_t first;
+        uint64_t last;
 
         if (progress->gap_last == 0)
             continue;
         if (progress->announced != sink->connection)
             tell_start(sink, stream);
-        if (!vmlog_gap_next(&vm->log, sink->slot, &stream->log, &gap.first_sequence, &gap.last_sequence))
-            continue;
-        gap.stream = stream->log.id;
-        gap.reason = (Gimux__V1__GapReason)progress->gap_reason;
-        frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
-        frame.gap = &gap;
-        sink->ops.tell(sink->arg, &frame);
+        if (vmlog_gap_next(vm_log(vm), sink->slot, stream_log(stream), &first, &last))
+            sink->ops.tell(sink->arg,
+                           frame_make_gap(&gap, stream_id(stream), first, last, progress->gap_reason));
     }
 }
 
@@ -374,35 +373,35 @@ tell_gaps(struct sink *sink, struct vm *vm)
 static bool
 take_turn(struct sink *sink, struct vm *vm, struct vmlog_batch *batch, size_t max_bytes)
 {
-    struct vm_turn *turn = &vm->turns[sink->slot];
-    struct vmlog_cursor *cursor = &vm->log.cursors[sink->slot];
+    struct vm_turn *turn = &route_vm(vm)->turns[sink->slot];
+    size_t span = vmlog_span(vm_log(vm), sink->slot);
     struct vmlog_filter filter = sink_filter(sink, vm);
     size_t before = batch->bytes;
     size_t budget = (size_t)turn->deficit;
     struct vmlog_stream *stream = NULL;
 
-    if (cursor->span >= sink->window)
+    if (span >= sink->window)
         budget = 0; /* a reload made the window smaller */
-    else if (budget > sink->window - cursor->span)
-        budget = sink->window - cursor->span;
+    else if (budget > sink->window - span)
+        budget = sink->window - span;
     if (budget > max_bytes)
         budget = max_bytes;
     for (;;) {
         enum vmlog_peek result =
-            vmlog_peek(&vm->log, sink->slot, &filter, sink->connection, batch, budget, &stream);
+            vmlog_peek(vm_log(vm), sink->slot, &filter, sink->connection, batch, budget, &stream);
 
         if (result == VMLOG_FRAMES)
             break;
         if (batch->count > 0)
             return false;
         /* what it passed over on the way is filtered */
-        vmlog_sent(&vm->log, sink->slot, 0, &(struct iovec){ NULL, 0 });
+        vmlog_sent(vm_log(vm), sink->slot, 0, &(struct iovec){ NULL, 0 });
         if (result == VMLOG_LOAD) {
             load(sink, vm);
             break;
         }
         if (result == VMLOG_ANNOUNCE)
-            tell_start(sink, (struct stream *)(void *)stream);
+            tell_start(sink, stream_of_log(stream));
         else
             tell_gaps(sink, vm);
     }
@@ -493,11 +492,11 @@ sink_sent(struct sink *sink, size_t taken, struct iovec *rest)
     sink->portion_count = 0;
     for (unsigned i = 0; i < count; i++) {
         struct vm *vm = sink->portions[i].vm;
-        struct vm_turn *turn = &vm->turns[sink->slot];
+        struct vm_turn *turn = &route_vm(vm)->turns[sink->slot];
         size_t bytes = taken < sink->portions[i].bytes ? taken : sink->portions[i].bytes;
         struct iovec part = { NULL, 0 };
 
-        vmlog_sent(&vm->log, sink->slot, bytes, &part);
+        vmlog_sent(vm_log(vm), sink->slot, bytes, &part);
         count_held(sink, vm, 0);
         taken -= bytes;
         if (part.iov_len > 0)
@@ -520,16 +519,16 @@ sink_ack(struct sink *sink, struct vm_table *table, uint32_t id, uint64_t sequen
     struct stream *stream = vm_stream_by_id(table, id);
 
     if (!stream)
-        return id > 0 && id <= table->next_stream; /* forgotten meanwhile: nothing of it was open */
-    if (stream->log.sinks[sink->slot].announced != sink->connection)
-        return sequence <= stream->log.sinks[sink->slot].settled; /* it ended meanwhile */
-    if (!vmlog_ack(&stream->vm->log, sink->slot, &stream->log, sequence))
+        return vm_stream_was(table, id); /* forgotten meanwhile: nothing of it was open */
+    if (stream_progress(stream, sink->slot)->announced != sink->connection)
+        return sequence <= stream_progress(stream, sink->slot)->settled; /* it ended meanwhile */
+    if (!vmlog_ack(vm_log(stream_vm(stream)), sink->slot, stream_log(stream), sequence))
         return false;
-    sink->moved(sink->route, stream->vm);
-    sink_activate(sink, stream->vm);
+    sink->moved(sink->route, stream_vm(stream));
+    sink_activate(sink, stream_vm(stream));
     if (sink->waiting && sink->held <= sink->share / 4 * 3) {
         sink->waiting = false;
-        for (struct vm *vm = table->vms; vm; vm = vm->hh.next)
+        for (struct vm *vm = NULL; (vm = vm_next(table, vm));)
             sink_activate(sink, vm);
     }
     return true;
@@ -538,16 +537,14 @@ sink_ack(struct sink *sink, struct vm_table *table, uint32_t id, uint64_t sequen
 static void
 tell_progress(struct sink *sink, struct stream *stream)
 {
-    struct vmlog_progress *of = &stream->log.sinks[sink->slot];
+    const struct vmlog_progress *of = stream_progress(stream, sink->slot);
     Gimux__V1__StreamProgress progress = GIMUX__V1__STREAM_PROGRESS__INIT;
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
 
     if (of->announced != sink->connection)
         tell_start(sink, stream);
-    of->reported = of->settled;
-    if (of->sent < of->settled)
-        of->sent = of->settled; /* the SVM may acknowledge what it was told */
-    progress.stream = stream->log.id;
+    vmlog_stream_reported(stream_log(stream), sink->slot);
+    progress.stream = stream_id(stream);
     progress.sequence = of->settled;
     progress.filtered = of->filtered;
     frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_PROGRESS;
@@ -559,38 +556,39 @@ tell_progress(struct sink *sink, struct stream *stream)
 static void
 tell_end(struct sink *sink, struct stream *stream)
 {
-    struct vmlog_progress *of = &stream->log.sinks[sink->slot];
+    const struct vmlog_progress *of = stream_progress(stream, sink->slot);
     Gimux__V1__StreamEnd end = GIMUX__V1__STREAM_END__INIT;
     Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
 
-    end.stream = stream->log.id;
+    end.stream = stream_id(stream);
     /* an SVM may have more of it than a gimuxd that was killed had written */
-    end.last_sequence = stream->log.last > of->acked ? stream->log.last : of->acked;
+    end.last_sequence = stream_last(stream) > of->acked ? stream_last(stream) : of->acked;
     frame.body_case = GIMUX__V1__FRAME__BODY_STREAM_END;
     frame.stream_end = &end;
     sink->ops.tell(sink->arg, &frame);
-    of->announced = 0;
+    vmlog_unannounce(stream_log(stream), sink->slot);
 }
 
 void
 sink_tell_progress(struct sink *sink, struct vm_table *table)
 {
-    struct stream *stream;
+    struct stream *stream = NULL;
     unsigned told = 0;
 
-    for (stream = table->streams; stream; stream = stream->hh.next) { /* by ascending id */
-        const struct vmlog_progress *of = &stream->log.sinks[sink->slot];
+    while ((stream = vm_table_next_stream(table, stream))) { /* by ascending id */
+        const struct vmlog_progress *of = stream_progress(stream, sink->slot);
 
-        if (stream->log.id <= sink->told_up_to || !sink_wants_vm(sink, stream->vm))
+        if (stream_id(stream) <= sink->told_up_to || !sink_wants_vm(sink, stream_vm(stream)))
             continue;
         if (told == PROGRESS_AT_ONCE)
             return;
         if (of->settled != of->reported) {
             tell_progress(sink, stream);
-            sink->told_up_to = stream->log.id;
+            sink->told_up_to = stream_id(stream);
             told++;
         }
-        if (stream->ended && of->settled == stream->log.last && of->announced == sink->connection)
+        if (stream_about(stream)->ended && of->settled == stream_last(stream) &&
+            of->announced == sink->connection)
             tell_end(sink, stream);
     }
     sink->told_up_to = 0;

@@ -1,7 +1,7 @@
 /* Sinks come and go, with the configuration and with their SVMs. */
 #include "mux/route/inner.h"
 
-#include <string.h>
+#include <stdlib.h>
 
 #include "mux/base/log.h"
 
@@ -10,7 +10,7 @@ tell_interest(struct route *route)
 {
     uint32_t mask = 0;
     uint64_t kinds;
-    struct stream *stream;
+    struct stream *stream = NULL;
 
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
         if (route->sinks[slot])
@@ -19,9 +19,9 @@ tell_interest(struct route *route)
     if (kinds == route->interest)
         return;
     route->interest = kinds;
-    for (stream = route->table.streams; stream; stream = stream->hh.next)
-        if (stream->guest)
-            route->guest_ops.interest(stream->guest, kinds);
+    while ((stream = vm_table_next_stream(route->table, stream)))
+        if (stream_guest(stream))
+            route->guest_ops.interest(stream_guest(stream), kinds);
 }
 
 /* A window that is not configured: all solutions together may pin half of a VM's log. And half of memory. */
@@ -41,66 +41,61 @@ set_windows(struct route *route)
     }
 }
 
-static const struct vm_saved *
-find_saved(const struct vm *vm, const struct stream *stream, const char *solution)
-{
-    const struct vm_saved *saved = vm->saved;
-
-    while (saved && ((stream && saved->stream != stream) || strcmp(saved->solution, solution) != 0))
-        saved = saved->next;
-    return saved;
-}
-
 /* The sink takes part in the VM's log: from where its solution was, if that was in files, or from now on. If
  * files were damaged, nobody knows who was there: all that are configured then were. */
 static void
 join(const struct route *route, const struct sink *sink, struct vm *vm)
 {
-    bool known = route->recovering && (vm->damaged || find_saved(vm, NULL, sink->conf->name) != NULL);
+    const char *name = sink->conf->name;
+    bool known = route->recovering && (store_was_damaged(vm) || store_saved(vm, NULL, name));
     struct stream *stream;
 
-    LIST_FOREACH (stream, &vm->streams, of_vm) {
-        const struct vm_saved *saved = find_saved(vm, stream, sink->conf->name);
-        struct vmlog_saved none = { .settled = stream->start - 1 };
+    VM_EACH_STREAM(vm, stream)
+    {
+        const struct vmlog_saved *saved = known ? store_saved(vm, stream, name) : NULL;
+        struct vmlog_saved none = { .settled = stream_about(stream)->start - 1 };
 
         if (known)
-            vmlog_join_stream_saved(&stream->log, sink->slot, saved ? &saved->at : &none);
+            vmlog_join_stream_saved(vm_log(vm), sink->slot, stream_log(stream), saved ? saved : &none);
         else
-            vmlog_join_stream(&stream->log, sink->slot);
+            vmlog_join_stream(stream_log(stream), sink->slot);
     }
     if (!known) {
-        vmlog_join(&vm->log, sink->slot);
+        vmlog_join(vm_log(vm), sink->slot);
         return;
     }
-    vmlog_join_saved(&vm->log, sink->slot);
-    LIST_FOREACH (stream, &vm->streams, of_vm)
-        vmlog_gap_saved(&vm->log, sink->slot, &stream->log, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
+    vmlog_join_saved(vm_log(vm), sink->slot);
+    VM_EACH_STREAM(vm, stream)
+    vmlog_gap_saved(vm_log(vm), sink->slot, stream_log(stream), GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
 }
 
-bool
-route_add_sink(struct route *route, struct sink *sink, const struct conf_solution *conf,
-               const struct sink_ops *ops, void *arg)
+struct sink *
+route_add_sink(struct route *route, const struct conf_solution *conf, const struct sink_ops *ops, void *arg)
 {
+    struct sink *sink;
     unsigned slot = 0;
 
     while (slot < VMLOG_SINKS && route->sinks[slot])
         slot++;
-    if (slot == VMLOG_SINKS || !vm_table_make_slots(&route->table, slot + 1))
-        return false;
+    if (slot == VMLOG_SINKS || !vm_table_make_slots(route->table, slot + 1))
+        return NULL;
+    sink = malloc(sizeof(*sink));
+    if (!sink)
+        return NULL;
     sink_init(sink, slot, conf, ops, arg);
     sink->moved = route_mark;
     sink->load = route_load_stub;
     sink->route = route;
     route->sinks[slot] = sink;
-    memset(&route->table.forgotten[slot], 0, sizeof(route->table.forgotten[slot]));
-    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
+    route->pool.counts[slot] = (struct vmlog_counts){ 0 };
+    for (struct vm *vm = NULL; (vm = vm_next(route->table, vm));) {
         join(route, sink, vm);
         if (!route->recovering)
             route_set_durability(route, vm);
     }
     set_windows(route);
     tell_interest(route);
-    return true;
+    return sink;
 }
 
 void
@@ -108,14 +103,15 @@ route_remove_sink(struct route *route, struct sink *sink)
 {
     struct vm *vm;
 
-    for (vm = route->table.vms; vm; vm = vm->hh.next) {
+    for (vm = NULL; (vm = vm_next(route->table, vm));) {
         sink_deactivate(sink, vm);
         sink_unmark(sink, vm);
-        vmlog_leave(&vm->log, sink->slot);
+        vmlog_leave(vm_log(vm), sink->slot);
         route_mark(route, vm);
     }
     route->sinks[sink->slot] = NULL;
     sink_fini(sink);
+    free(sink);
     tell_interest(route);
 }
 
@@ -125,7 +121,7 @@ route_set_conf(struct route *route, const struct conf *conf)
     route->conf = conf;
     if (route->store)
         store_set_conf(route->store, conf);
-    for (struct vm *vm = route->table.vms; vm; vm = vm->hh.next) {
+    for (struct vm *vm = NULL; (vm = vm_next(route->table, vm));) {
         route_set_durability(route, vm);
         for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
             if (route->sinks[slot])
@@ -146,7 +142,7 @@ route_trim(struct route *route)
 const char *
 route_sink_up(struct route *route, struct sink *sink, Gimux__V1__SvmHello *hello)
 {
-    const char *why = sink_up(sink, &route->table, hello);
+    const char *why = sink_up(sink, route->table, hello);
 
     if (!why)
         route_wake(route, sink);
@@ -157,15 +153,21 @@ void
 route_sink_down(struct route *route, struct sink *sink)
 {
     route->may_load = true;
-    sink_down(sink, &route->table);
+    sink_down(sink, route->table);
 }
 
 bool
 route_ack(struct route *route, struct sink *sink, uint32_t stream, uint64_t sequence)
 {
-    if (!sink_ack(sink, &route->table, stream, sequence))
+    if (!sink_ack(sink, route->table, stream, sequence))
         return false;
     route->may_load = true;
     route_wake(route, sink);
     return true;
+}
+
+void
+route_tell_progress(struct route *route, struct sink *sink)
+{
+    sink_tell_progress(sink, route->table);
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mux/route/sink_inner.h"
+#include "mux/route/inner.h"
 
 static bool
 listed(const struct sink *sink, const char *uuid, size_t len)
@@ -33,7 +33,7 @@ bool
 sink_wants_vm(const struct sink *sink, const struct vm *vm)
 {
     return (sink->conf->vms.count == 0 && sink->vm_count == 0) ||
-           listed(sink, vm->uuid_text, GR_UUID_TEXT - 1);
+           listed(sink, vm_uuid_text(vm), GR_UUID_TEXT - 1);
 }
 
 /* ---- muted paths ---- */

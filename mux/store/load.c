@@ -8,8 +8,8 @@
 
 #include "mux/base/log.h"
 #include "mux/base/stats.h"
+#include "mux/event/frame.h"
 #include "mux/store/inner.h"
-#include "proto/gimux.pb-c.h"
 
 #define READ_TRIES 3 /* of a disk that fails */
 
@@ -74,24 +74,11 @@ fill_gap(struct filler *filler, struct vmlog_stream *stream, uint64_t first, uin
 {
     while (first <= last) {
         uint64_t end = last - first < UINT32_MAX ? last : first + UINT32_MAX - 1;
-        Gimux__V1__Gap gap = GIMUX__V1__GAP__INIT;
-        Gimux__V1__Frame frame = GIMUX__V1__FRAME__INIT;
         struct vmlog_entry entry = { .stream = stream, .sequence = end, .cls = VMLOG_GAP };
-        uint8_t packed[128];
-        size_t body;
-        size_t prefix;
+        uint8_t packed[FRAME_OWN_MAX];
 
         entry.count = (uint32_t)(end - first + 1);
-        gap.stream = stream->id;
-        gap.first_sequence = first;
-        gap.last_sequence = end;
-        gap.reason = filler->reason;
-        frame.body_case = GIMUX__V1__FRAME__BODY_GAP;
-        frame.gap = &gap;
-        body = gimux__v1__frame__get_packed_size(&frame);
-        prefix = delimited_put_prefix(packed, body);
-        gimux__v1__frame__pack(&frame, packed + prefix);
-        entry.end = (uint32_t)(prefix + body);
+        entry.end = (uint32_t)frame_gap(packed, vmlog_stream_id(stream), first, end, filler->reason);
         if (filler->chunk)
             vmlog_load_add(filler->chunk, &entry, packed);
         filler->bytes += entry.end;
@@ -115,7 +102,7 @@ fill_frame(struct filler *filler, const struct segment_frame *frame)
     uint64_t first = frame->sequence - frame->count + 1;
     uint32_t n = 0;
 
-    while (n < filler->stub->used && ranges[n].stream->id != frame->id)
+    while (n < filler->stub->used && vmlog_stream_id(ranges[n].stream) != frame->id)
         n++;
     if (n == filler->stub->used || first < filler->next[n] || frame->sequence > ranges[n].last)
         return;
@@ -154,7 +141,7 @@ fill(struct filler *filler, const struct load *load)
 static struct vmlog_chunk *
 find_stub(const struct load *load)
 {
-    struct vmlog_chunk *chunk = load->of->vm ? load->of->vm->log.first : NULL;
+    struct vmlog_chunk *chunk = load->of->vm ? vmlog_first_chunk(vm_log(load->of->vm)) : NULL;
 
     while (chunk && (chunk->first_number != load->stub_number || !chunk->loading))
         chunk = chunk->next;
@@ -174,19 +161,19 @@ bring_in(struct load *load, struct vmlog_chunk *stub)
         fill(&filler, load);
     }
     /* Undamaged, what is missing was given up by those who had not got it, and its file is gone. */
-    if (!filler.damaged && !vm->damaged)
+    if (!filler.damaged && !load->of->damaged)
         filler.reason = GIMUX__V1__GAP_REASON__GAP_REASON_RESTART;
-    filler.chunk = vmlog_load_begin(&vm->log, load->sink, stub, filler.bytes, filler.entries);
+    filler.chunk = vmlog_load_begin(vm_log(vm), load->sink, stub, filler.bytes, filler.entries);
     if (!filler.chunk)
         return false;
     fill(&filler, load);
     if (filler.missing > 0 && filler.reason == GIMUX__V1__GAP_REASON__GAP_REASON_STORAGE) {
-        log_error((&(struct log_who){ .vm = vm->uuid_text }),
+        log_error((&(struct log_who){ .vm = vm_uuid_text(vm) }),
                   "storage: %s: damaged: %llu events become a gap", load->name,
                   (unsigned long long)filler.missing);
         stats.storage_damaged_total += filler.missing;
     }
-    vmlog_load_end(&vm->log, stub, filler.chunk);
+    vmlog_load_end(vm_log(vm), stub, filler.chunk);
     stats.storage_loads_total++;
     return true;
 }
@@ -200,7 +187,7 @@ load_done(struct disk_job *job)
 
     if (load->error && load->error != ENOENT && stub && ++load->tries < READ_TRIES) {
         if (load->tries == 1)
-            log_error((&(struct log_who){ .vm = of->vm->uuid_text }), "storage: %s: cannot be read: %s",
+            log_error((&(struct log_who){ .vm = vm_uuid_text(of->vm) }), "storage: %s: cannot be read: %s",
                       load->name, strerror(load->error));
         stats.storage_errors_total++;
         disk_add(of->store->disk, &load->job);
@@ -211,7 +198,7 @@ load_done(struct disk_job *job)
     if (stub) {
         stub->loading = false;
         if (!bring_in(load, stub))
-            log_error((&(struct log_who){ .vm = of->vm->uuid_text }), "storage: no memory to read %s",
+            log_error((&(struct log_who){ .vm = vm_uuid_text(of->vm) }), "storage: no memory to read %s",
                       load->name);
     }
     if (of->vm) /* also if it was given up: others may load more now */
@@ -244,7 +231,7 @@ store_load(struct store *store, struct vm *vm, struct vmlog_chunk *stub, unsigne
                            .len = len };
     load->job = (struct disk_job){ .run = run_load, .done = load_done };
     segment_name_format(&stub->segment->name, load->name);
-    assert(load->of == vm->files);
+    assert(load->of == vm_files(vm));
     stub->loading = true;
     load->of->loads++;
     store->loading += len;

@@ -17,7 +17,7 @@
 
 #include "mux/base/log.h"
 #include "mux/base/stats.h"
-#include "mux/store/segment.h"
+#include "mux/store/inner.h"
 
 #define OWN_STREAMS_MAX 4 /* of former lives of gimuxd, each VM; older ones are let go */
 
@@ -26,6 +26,7 @@ struct recovery {
     struct store *store;
     struct vm_table *table;
     struct vm *vm;
+    struct store_vm *of;           /* the VM's files */
     struct vmlog_segment *segment; /* that is read */
     uint64_t from;                 /* offset of the stub's first record */
     uint64_t to;                   /* behind its last */
@@ -49,7 +50,7 @@ end_stub(struct recovery *recovery)
 
     if (recovery->count == 0)
         return true;
-    stub = vmlog_stub_take(recovery->table->pool, recovery->range_count);
+    stub = vmlog_stub_take(vm_table_pool(recovery->table), recovery->range_count);
     if (!stub)
         return false;
     memcpy(vmlog_stub_ranges(stub), recovery->ranges, recovery->range_count * sizeof(recovery->ranges[0]));
@@ -57,7 +58,7 @@ end_stub(struct recovery *recovery)
     stub->file_offset = (uint32_t)recovery->from;
     stub->file_end = (uint32_t)recovery->to;
     store_hold(recovery->segment, stub);
-    vmlog_add_stub(&recovery->vm->log, stub);
+    vmlog_add_stub(vm_log(recovery->vm), stub);
     recovery->count = recovery->range_count = 0;
     recovery->memory = sizeof(struct vmlog_chunk);
     return true;
@@ -71,7 +72,8 @@ range_of(struct recovery *recovery, struct vmlog_stream *stream)
     while (n < recovery->range_count && recovery->ranges[n].stream != stream)
         n++;
     if (n == recovery->range_count) {
-        recovery->ranges[n] = (struct vmlog_range){ .stream = stream, .first = stream->last + 1 };
+        recovery->ranges[n] =
+            (struct vmlog_range){ .stream = stream, .first = vmlog_stream_last(stream) + 1 };
         recovery->range_count++;
     }
     return &recovery->ranges[n];
@@ -84,32 +86,11 @@ raise_to(uint64_t *value, uint64_t to)
         *value = to;
 }
 
-/* What the VM's files say of a solution and a stream; "" stands for the stream as such. NULL: out of memory.
- */
-static struct vm_saved *
-saved_for(struct vm *vm, struct stream *stream, const char *solution)
-{
-    struct vm_saved *saved = vm->saved;
-
-    while (saved && (saved->stream != stream || strcmp(saved->solution, solution) != 0))
-        saved = saved->next;
-    if (saved)
-        return saved;
-    saved = calloc(1, sizeof(*saved));
-    if (!saved)
-        return NULL;
-    snprintf(saved->solution, sizeof(saved->solution), "%s", solution);
-    saved->stream = stream;
-    saved->next = vm->saved;
-    vm->saved = saved;
-    return saved;
-}
-
 /* The stream had at least so many sequences. */
 static bool
 note_last(struct recovery *recovery, struct stream *stream, uint64_t last)
 {
-    struct vm_saved *saved = saved_for(recovery->vm, stream, "");
+    struct saved *saved = store_saved_for(recovery->of, stream, "");
 
     if (saved)
         raise_to(&saved->at.settled, last);
@@ -124,8 +105,8 @@ count_own(const struct vm *vm, struct stream **oldest)
     struct stream *stream;
     unsigned count = 0;
 
-    LIST_FOREACH (stream, &vm->streams, of_vm) {
-        if (stream->driver == VM_DRIVER_GIMUXD) {
+    VM_EACH_STREAM (vm, stream) {
+        if (stream_about(stream)->driver == VM_DRIVER_GIMUXD) {
             count++;
             *oldest = stream; /* new ones stand in front */
         }
@@ -148,12 +129,13 @@ remove_ranges(struct vmlog_range *ranges, uint32_t *count, const struct vmlog_st
 static void
 let_go_of(struct recovery *recovery, struct stream *stream)
 {
-    log_info((&(struct log_who){ .vm = recovery->vm->uuid_text }),
-             "storage: gimuxd's own events of an old life, boot %s, are let go", stream->boot_text);
-    for (struct vmlog_chunk *stub = recovery->vm->log.first; stub; stub = stub->next)
-        remove_ranges(vmlog_stub_ranges(stub), &stub->used, &stream->log);
-    remove_ranges(recovery->ranges, &recovery->range_count, &stream->log);
-    for (struct vm_saved *saved = recovery->vm->saved; saved; saved = saved->next)
+    log_info((&(struct log_who){ .vm = vm_uuid_text(recovery->vm) }),
+             "storage: gimuxd's own events of an old life, boot %s, are let go",
+             stream_about(stream)->boot_text);
+    for (struct vmlog_chunk *stub = vmlog_first_chunk(vm_log(recovery->vm)); stub; stub = stub->next)
+        remove_ranges(vmlog_stub_ranges(stub), &stub->used, stream_log(stream));
+    remove_ranges(recovery->ranges, &recovery->range_count, stream_log(stream));
+    for (struct saved *saved = recovery->of->saved; saved; saved = saved->next)
         if (saved->stream == stream)
             saved->stream = NULL;
     vm_stream_forget(recovery->table, stream);
@@ -171,8 +153,22 @@ stream_for(struct recovery *recovery, uint16_t driver, const uint8_t *boot_id, u
         let_go_of(recovery, oldest);
     stream = vm_stream_restore(recovery->table, recovery->vm, driver, boot_id, start, id);
     if (stream)
-        stream->ended = driver == VM_DRIVER_GIMUXD;
+        stream_set_ended(stream, driver == VM_DRIVER_GIMUXD);
     return stream;
+}
+
+/* Whether anything of it was found. */
+static bool
+has_begun(const struct stream *stream)
+{
+    return stream_last(stream) >= stream_about(stream)->start;
+}
+
+static void
+raise_last(struct stream *stream, uint64_t to)
+{
+    if (stream_last(stream) < to)
+        vmlog_stream_set_last(stream_log(stream), to);
 }
 
 static bool
@@ -183,14 +179,13 @@ take_stream(struct recovery *recovery, const struct segment_stream *record)
 
     if (!stream)
         return false;
-    begun = stream->log.last >= stream->start;
-    if (!begun || record->start < stream->start)
-        stream->start = record->start;
-    stream->ended = record->ended || record->driver == VM_DRIVER_GIMUXD;
-    snprintf(stream->build, sizeof(stream->build), "%s", record->build);
-    snprintf(stream->guest_os, sizeof(stream->guest_os), "%s", record->guest_os);
+    begun = has_begun(stream);
+    if (!begun || record->start < stream_about(stream)->start)
+        stream_set_start(stream, record->start);
+    stream_set_ended(stream, record->ended || record->driver == VM_DRIVER_GIMUXD);
+    stream_describe(stream, record->build, record->guest_os, stream_about(stream)->cid);
     if (!begun) /* what was before was settled, and its segments are gone */
-        raise_to(&stream->log.last, record->last);
+        raise_last(stream, record->last);
     return note_last(recovery, stream, record->last);
 }
 
@@ -200,19 +195,19 @@ static bool
 take_position(struct recovery *recovery, const struct segment_position *record)
 {
     struct stream *stream = vm_stream_find(recovery->vm, record->driver, record->boot_id);
-    struct vm_saved *saved;
+    struct saved *saved;
 
     if (!stream)
         return true; /* its record was damaged, and nothing else of it is there */
-    saved = saved_for(recovery->vm, stream, record->solution);
+    saved = store_saved_for(recovery->of, stream, record->solution);
     if (!saved)
         return false;
     raise_to(&saved->at.acked, record->acked);
     if (record->settled < saved->at.settled)
         return true;
     /* What was before the first frame was settled, and its segments are gone. */
-    if (record->solution[0] == '\0' && stream->log.last < stream->start)
-        raise_to(&stream->log.last, record->settled);
+    if (record->solution[0] == '\0' && !has_begun(stream))
+        raise_last(stream, record->settled);
     saved->at.settled = record->settled; /* the counts belong together: a later one may be lower */
     saved->at.delivered = record->delivered;
     saved->at.filtered = record->filtered;
@@ -224,12 +219,14 @@ take_position(struct recovery *recovery, const struct segment_position *record)
 
 /* A sequence is missing only if something of the stream was there before. */
 static void
-note_hole(struct recovery *recovery, struct vmlog_stream *stream, uint64_t first)
+note_hole(struct recovery *recovery, const struct stream *stream, uint64_t first)
 {
-    if (stream->last > 0 && first > stream->last + 1) {
-        recovery->missing += first - 1 - stream->last;
+    uint64_t last = stream_last(stream);
+
+    if (last > 0 && first > last + 1) {
+        recovery->missing += first - 1 - last;
         recovery->memory += 128;
-        recovery->count += 1 + (uint32_t)((first - stream->last) / UINT32_MAX);
+        recovery->count += 1 + (uint32_t)((first - last) / UINT32_MAX);
     }
 }
 
@@ -242,11 +239,10 @@ take_frame(struct recovery *recovery, const struct segment_record *record)
         stream_for(recovery, frame->driver, frame->boot_id, frame->id, frame->sequence - frame->count + 1);
     size_t memory = frame->len + sizeof(struct vmlog_entry);
     struct vmlog_range *range;
-    bool begun;
 
-    if (!stream || stream->log.id != frame->id)
+    if (!stream || stream_id(stream) != frame->id)
         return false;
-    if (first <= stream->log.last)
+    if (first <= stream_last(stream))
         return true; /* written twice */
     if (recovery->count > 0 &&
         (recovery->memory + memory > VMLOG_LARGE_CHUNK || recovery->range_count == VMLOG_RANGES_MAX) &&
@@ -254,16 +250,14 @@ take_frame(struct recovery *recovery, const struct segment_record *record)
         return false;
     if (recovery->count == 0)
         recovery->from = record->offset;
-    begun = stream->log.last >= stream->start;
-    if (begun)
-        note_hole(recovery, &stream->log, first);
-    else
-        stream->log.last = first - 1; /* what was before was settled, and its segments are gone */
-    range = range_of(recovery, &stream->log);
+    if (has_begun(stream))
+        note_hole(recovery, stream, first);
+    else /* what was before was settled, and its segments are gone */
+        vmlog_stream_set_last(stream_log(stream), first - 1);
+    range = range_of(recovery, stream_log(stream));
     range->last = frame->sequence;
     range->record_bytes += frame->record_bytes;
-    stream->log.last = frame->sequence;
-    stream->log.unaccepted_bytes += frame->record_bytes;
+    vmlog_stream_set_last(stream_log(stream), frame->sequence);
     recovery->to = record->offset + record->size;
     recovery->memory += memory;
     recovery->count++;
@@ -278,7 +272,7 @@ take_record(struct recovery *recovery, const struct segment_record *record)
 {
     switch (record->kind) {
     case SEGMENT_HEADER: /* else it was renamed */
-        return memcmp(record->of.header.vm_uuid, recovery->vm->uuid, GR_UUID_SIZE) == 0;
+        return memcmp(record->of.header.vm_uuid, vm_uuid(recovery->vm), GR_UUID_SIZE) == 0;
     case SEGMENT_STREAM:
         return take_stream(recovery, &record->of.stream);
     case SEGMENT_POSITION:
@@ -294,7 +288,7 @@ take_record(struct recovery *recovery, const struct segment_record *record)
 static uint8_t *
 read_file(const struct store *store, const char *file, size_t *len)
 {
-    int fd = openat(store_dir(store), file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(store->dir, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     struct stat info;
     uint8_t *bytes = NULL;
     size_t got = 0;
@@ -320,7 +314,7 @@ read_file(const struct store *store, const char *file, size_t *len)
 static void
 cut_tail(struct recovery *recovery, const char *file, size_t good, size_t len)
 {
-    int fd = openat(store_dir(recovery->store), file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(recovery->store->dir, file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 
     if (fd >= 0 && ftruncate(fd, (off_t)good) == 0) {
         recovery->cut += len - good;
@@ -353,7 +347,8 @@ read_segment(struct recovery *recovery, const struct segment_name *name, const c
         good = false;
     if (!good) { /* what was read of it counts; what was not is missing */
         recovery->damage++;
-        store_untake_segment(recovery->segment);
+        if (recovery->segment->chunks == 0)
+            store_free_segment(recovery->segment);
         return false;
     }
     recovery->damage += reader.damage;
@@ -364,46 +359,24 @@ read_segment(struct recovery *recovery, const struct segment_name *name, const c
     return true;
 }
 
-/* The stream had more than was found: what is missing at its end belongs to the last stub that has of it. If
- * there is none, every solution finds it missing when it joins. */
-static void
-extend(struct recovery *recovery, struct stream *stream, uint64_t last)
-{
-    struct vmlog *log = &recovery->vm->log;
-    uint32_t more = 1 + (uint32_t)((last - stream->log.last) / UINT32_MAX);
-
-    for (struct vmlog_chunk *stub = log->last; stub; stub = stub->prev) {
-        struct vmlog_range *ranges = vmlog_stub_ranges(stub);
-
-        for (uint32_t i = 0; i < stub->used; i++) {
-            if (ranges[i].stream != &stream->log)
-                continue;
-            ranges[i].last = last;
-            stub->count += more;
-            log->next_number += more;
-            for (stub = stub->next; stub; stub = stub->next)
-                stub->first_number += more;
-            recovery->missing += last - stream->log.last;
-            stream->log.last = last;
-            return;
-        }
-    }
-    stream->log.last = last;
-}
-
 /* The files' own word counts. A solution that is further has its position from a write that was torn: what is
  * behind that, the driver has still. */
 static void
 extend_streams(struct recovery *recovery)
 {
-    struct vm_saved *saved;
+    struct saved *saved;
 
-    for (saved = recovery->vm->saved; saved; saved = saved->next)
-        if (saved->stream && saved->solution[0] == '\0' && saved->at.settled > saved->stream->log.last)
-            extend(recovery, saved->stream, saved->at.settled);
-    for (saved = recovery->vm->saved; saved; saved = saved->next)
+    for (saved = recovery->of->saved; saved; saved = saved->next) {
+        struct stream *stream = saved->solution[0] == '\0' ? saved->stream : NULL;
+        uint64_t last = stream ? stream_last(stream) : 0;
+
+        if (stream && saved->at.settled > last &&
+            vmlog_add_missing(vm_log(recovery->vm), stream_log(stream), saved->at.settled))
+            recovery->missing += saved->at.settled - last;
+    }
+    for (saved = recovery->of->saved; saved; saved = saved->next)
         if (saved->stream)
-            vmlog_saved_limit(&saved->at, saved->stream->log.last);
+            vmlog_saved_limit(&saved->at, stream_last(saved->stream));
 }
 
 /* What of a stream is in no stub was settled for everybody: drivers that have not heard of it hear now. */
@@ -412,20 +385,23 @@ accept_streams(const struct recovery *recovery)
 {
     struct stream *stream;
 
-    LIST_FOREACH (stream, &recovery->vm->streams, of_vm)
-        stream->log.accepted = stream->log.last;
-    for (struct vmlog_chunk *stub = recovery->vm->log.last; stub; stub = stub->prev)
+    VM_EACH_STREAM (recovery->vm, stream)
+        vmlog_stream_set_accepted(stream_log(stream), stream_last(stream));
+    for (struct vmlog_chunk *stub = vmlog_last_chunk(vm_log(recovery->vm)); stub; stub = stub->prev) {
+        const struct vmlog_range *ranges = vmlog_stub_ranges(stub);
+
         for (uint32_t i = 0; i < stub->used; i++)
-            vmlog_stub_ranges(stub)[i].stream->accepted = vmlog_stub_ranges(stub)[i].first - 1;
+            vmlog_stream_set_accepted(ranges[i].stream, ranges[i].first - 1);
+    }
 }
 
 static void
 say_result(const struct recovery *recovery)
 {
-    struct log_who about = { .vm = recovery->vm->uuid_text };
+    struct log_who about = { .vm = vm_uuid_text(recovery->vm) };
 
     log_info(&about, "storage: taken up with %llu events of %u streams",
-             (unsigned long long)recovery->sequences, recovery->vm->stream_count);
+             (unsigned long long)recovery->sequences, vm_stream_count(recovery->vm));
     if (recovery->cut > 0)
         log_info(&about, "storage: a torn tail of %llu bytes is cut off", (unsigned long long)recovery->cut);
     if (recovery->damage > 0)
@@ -498,20 +474,20 @@ recover_vm(struct store *store, struct vm_table *table, const struct found *foun
     struct recovery recovery = { .store = store, .table = table, .memory = sizeof(struct vmlog_chunk) };
 
     recovery.vm = vm_find(table, found->name.vm_uuid) ? NULL : vm_add(table, found->name.vm_uuid);
-    if (!recovery.vm) {
+    recovery.of = recovery.vm ? store_files_of(store, recovery.vm) : NULL;
+    if (!recovery.of) {
         log_warning(NULL, "storage: %s and %zu more files: limits.vms is reached; they are left alone",
                     found->file, count - 1);
         return;
     }
     for (size_t i = 0; i < count; i++) {
         if (!read_segment(&recovery, &found[i].name, found[i].file, i + 1 == count))
-            log_error((&(struct log_who){ .vm = recovery.vm->uuid_text }),
+            log_error((&(struct log_who){ .vm = vm_uuid_text(recovery.vm) }),
                       "storage: %s: cannot be taken up, and is left alone", found[i].file);
     }
     extend_streams(&recovery);
     accept_streams(&recovery);
-    recovery.vm->log.recorded = recovery.vm->log.next_number;
-    recovery.vm->damaged = recovery.damage > 0;
+    recovery.of->damaged = recovery.damage > 0;
     say_result(&recovery);
 }
 
@@ -520,10 +496,10 @@ recover_logs(struct store *store, struct vm_table *table)
 {
     struct found *found;
     size_t count;
-    bool good = list_segments(store_dir(store), &found, &count);
+    bool good = list_segments(store->dir, &found, &count);
 
     if (store_syncs(store))
-        fsync(store_dir(store));
+        fsync(store->dir);
     for (size_t i = 0, n; good && i < count; i += n) {
         for (n = 1;
              i + n < count && memcmp(found[i + n].name.vm_uuid, found[i].name.vm_uuid, GR_UUID_SIZE) == 0;)

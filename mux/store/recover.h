@@ -8,9 +8,9 @@
 #include "mux/vmlog/vm.h"
 
 /* Reads every segment in the store's directory: VMs, their streams, and stubs of what they hold go into the
- * table; how far solutions were goes into vm->saved. Torn tails are cut off, damage is said in the log, and
- * files that belong to nothing are named there and left alone. Waits for the disk. Returns false if the
- * directory cannot be read, or memory is out. */
+ * table; store_saved and store_was_damaged say from then on how far solutions were. Torn tails are cut off,
+ * damage is said in the log, and files that belong to nothing are named there and left alone. Waits for the
+ * disk. Returns false if the directory cannot be read, or memory is out. */
 bool recover_logs(struct store *store, struct vm_table *table);
 
 #endif

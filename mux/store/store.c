@@ -16,6 +16,24 @@
  * 5 to 10 ms later. Until then its driver keeps it. If the disk is slower than the beat, all that came
  * during a write is in the next one, which follows at once.
  *
+ * So a VM goes through states (enum store_state; store_set_state makes every change):
+ *
+ *            touched            the beat          its turn                 touched
+ *     IDLE ----------> DIRTY ------------> DUE ------------> WRITING ----------------> AGAIN
+ *      ^                ^ ^                 | |                 |                        |
+ *      |                | |  nothing yet    | |                 +-----------+------------+
+ *      |                | +-----------------+ |                             |
+ *      +----------------|---------------------+                DIRTY    <---+  written
+ *        nothing at all |                     |                DUE      <---+  more of it is due
+ *                       |    positions alone  v                LATER    <---+  a bound, or an error
+ *                       +------------------ LATER              BROKEN   <---+  a sync failed
+ *                       |  tick, touched
+ *                       +------------------ BROKEN
+ *                          the log is empty
+ *
+ * Who is touched while it is written needs no place in a list: it is looked at again in any case, but after
+ * AGAIN without waiting for the tick.
+ *
  * What a segment holds when it is removed is covered by positions that were written before it. A segment
  * begins with all streams and positions of its VM, so that the former ones may go.
  *
@@ -28,177 +46,15 @@
  * are in one segment; bytes is the sum of the segments' sizes. */
 #include "mux/store/inner.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "mux/base/log.h"
 
-#define TICK_MS      100
-#define LOCK_WAIT_MS 5000 /* for a gimuxd that was just killed */
-
-/* ---- VMs and segments ---- */
-
-static struct store_vm *
-files_of(struct store *store, struct vm *vm)
-{
-    struct store_vm *of = vm->files;
-
-    if (of)
-        return of;
-    of = calloc(1, sizeof(*of));
-    if (!of)
-        return NULL;
-    of->store = store;
-    of->vm = vm;
-    of->next_number = 1;
-    LIST_INIT(&of->segments);
-    vm->files = of;
-    return of;
-}
-
-static struct vmlog_segment *
-add_segment(struct store_vm *of, const struct segment_name *name)
-{
-    struct vmlog_segment *segment = calloc(1, sizeof(*segment));
-
-    if (!segment)
-        return NULL;
-    segment->of = of;
-    segment->name = *name;
-    segment->fd = -1;
-    LIST_INSERT_HEAD(&of->segments, segment, in_vm);
-    of->store->segments++;
-    if (of->next_number <= name->number)
-        of->next_number = name->number + 1;
-    return segment;
-}
-
-void
-store_free_segment(struct vmlog_segment *segment)
-{
-    struct store_vm *of = segment->of;
-
-    of->bytes -= segment->end;
-    of->store->bytes -= segment->end;
-    of->store->segments--;
-    if (of->current == segment)
-        of->current = NULL;
-    if (segment->fd >= 0)
-        close(segment->fd);
-    LIST_REMOVE(segment, in_vm);
-    free(segment);
-}
-
-struct vmlog_segment *
-store_begin_segment(struct store_vm *of)
-{
-    struct segment_name name = { .number = of->next_number };
-
-    memcpy(name.vm_uuid, of->vm->uuid, GR_UUID_SIZE);
-    if (getrandom(&name.seed, sizeof(name.seed), 0) != sizeof(name.seed))
-        return NULL;
-    if (of->current && of->current->fd >= 0) {
-        close(of->current->fd);
-        of->current->fd = -1;
-    }
-    of->current = add_segment(of, &name);
-    of->all_positions = true;
-    vmlog_seal(&of->vm->log);
-    return of->current;
-}
-
-void
-store_unlist(struct store_vm *of)
-{
-    if (of->dirty)
-        TAILQ_REMOVE(&of->store->dirty, of, in_list);
-    if (of->due)
-        TAILQ_REMOVE(&of->store->due, of, in_list);
-    if (of->lazy)
-        TAILQ_REMOVE(&of->store->lazy, of, in_list);
-    of->dirty = of->due = of->lazy = false;
-}
-
-void
-store_touch_vm(struct store_vm *of)
-{
-    if (of->dirty || of->due || of->store->frozen)
-        return;
-    of->waited = of->lazy;
-    store_unlist(of);
-    of->dirty = true;
-    if (TAILQ_EMPTY(&of->store->dirty))
-        loop_timer_start(of->store->beat, STORE_BEAT_MS);
-    TAILQ_INSERT_TAIL(&of->store->dirty, of, in_list);
-}
-
-void
-store_later(struct store_vm *of)
-{
-    if (of->dirty || of->due || of->lazy || of->store->frozen)
-        return;
-    of->lazy = true;
-    if (TAILQ_EMPTY(&of->store->lazy))
-        loop_timer_start(of->store->tick, TICK_MS);
-    TAILQ_INSERT_TAIL(&of->store->lazy, of, in_list);
-}
-
-void
-store_release_vm(struct store_vm *of)
-{
-    if (!of->vm && of->full) {
-        of->full = false;
-        of->store->full--;
-    }
-    if (of->vm || of->writing || of->loads > 0 || !LIST_EMPTY(&of->segments))
-        return;
-    store_unlist(of);
-    free(of);
-}
-
-/* The pool says that a chunk or stub of the segment is no more. */
-static void
-on_released(struct vmlog_segment *segment)
-{
-    assert(segment->chunks > 0);
-    if (--segment->chunks == 0)
-        store_touch_vm(segment->of);
-}
-
-/* ---- what has changed ---- */
-
-void
-store_make_due(struct store_vm *of)
-{
-    if (of->due)
-        return;
-    store_unlist(of);
-    of->due = true;
-    TAILQ_INSERT_TAIL(&of->store->due, of, in_list);
-}
-
-void
-store_beat(struct store *store)
-{
-    struct store_vm *of;
-
-    while ((of = TAILQ_FIRST(&store->dirty))) {
-        store_make_due(of);
-        of->ripe = of->seen;
-        if (of->vm)
-            of->seen = of->vm->log.next_number;
-    }
-}
+/* ---- the whole ---- */
 
 static void
 on_beat(void *arg)
@@ -210,129 +66,18 @@ on_beat(void *arg)
 }
 
 static void
-on_tick(void *arg)
+touch_those_that_wait(struct store *store)
 {
-    struct store *store = arg;
     struct store_vm *of;
 
-    while (!store->frozen && (of = TAILQ_FIRST(&store->lazy)))
+    while (!store->frozen && (of = TAILQ_FIRST(&store->later)))
         store_touch_vm(of);
 }
 
-void
-store_touch(struct store *store, struct vm *vm)
+static void
+on_tick(void *arg)
 {
-    struct store_vm *of = vm->files;
-
-    if (!of && vm->log.backed)
-        of = files_of(store, vm);
-    if (of && (of->error || of->full))
-        store_later(of);
-    else if (of && !of->writing) /* else when it is written */
-        store_touch_vm(of);
-}
-
-void
-store_freeze(struct store *store)
-{
-    store->frozen = true;
-    flock(store->dir, LOCK_UN);
-}
-
-void
-store_thaw(struct store *store)
-{
-    store->frozen = false;
-    if (!TAILQ_EMPTY(&store->lazy)) /* the tick may have come meanwhile */
-        loop_timer_start(store->tick, TICK_MS);
-    if (flock(store->dir, LOCK_EX | LOCK_NB) != 0)
-        log_error(NULL, "storage: %s: another gimuxd uses it", store->conf->storage.dir);
-}
-
-void
-store_forget(struct vm *vm)
-{
-    struct store_vm *of = vm->files;
-
-    if (!of)
-        return;
-    of->vm = NULL;
-    of->current = NULL;
-    vm->files = NULL;
-    store_touch_vm(of);
-    store_release_vm(of);
-}
-
-void
-store_leave(struct vm *vm)
-{
-    struct store_vm *of = vm->files;
-
-    if (!of)
-        return;
-    for (struct vmlog_segment *segment = LIST_FIRST(&of->segments), *next; segment; segment = next) {
-        next = LIST_NEXT(segment, in_vm);
-        store_free_segment(segment);
-    }
-    of->vm = NULL;
-    vm->files = NULL;
-    store_release_vm(of);
-}
-
-/* ---- the whole ---- */
-
-/* A gimuxd that was just killed may hold it for a moment. */
-static bool
-lock_dir(int dir)
-{
-    const struct timespec step = { .tv_nsec = 20 * 1000000L };
-
-    for (unsigned waited = 0; flock(dir, LOCK_EX | LOCK_NB) != 0; waited += 20) {
-        if (waited >= LOCK_WAIT_MS)
-            return false;
-        nanosleep(&step, NULL);
-    }
-    return true;
-}
-
-static bool
-open_dir(struct store *store, const char *path, char *why, size_t size)
-{
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        snprintf(why, size, "storage: cannot make the directory %s: %s", path, strerror(errno));
-    else if ((store->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-        snprintf(why, size, "storage: %s: %s", path, strerror(errno));
-    else if (faccessat(store->dir, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0)
-        snprintf(why, size, "storage: %s: expected a directory that may be written: %s", path,
-                 strerror(errno));
-    else if (!lock_dir(store->dir))
-        snprintf(why, size, "storage: %s: another gimuxd uses it", path);
-    else
-        return true;
-    return false;
-}
-
-bool
-store_check_dir(const char *path, char *why)
-{
-    char copy[CONF_PATH_MAX];
-    struct stat info;
-
-    why[0] = '\0';
-    if (stat(path, &info) == 0) {
-        if (S_ISDIR(info.st_mode) && faccessat(AT_FDCWD, path, R_OK | W_OK | X_OK, AT_EACCESS) == 0)
-            return true;
-        snprintf(why, STORE_WHY_MAX, "storage: %s: expected a directory that may be written: %s", path,
-                 strerror(S_ISDIR(info.st_mode) ? errno : ENOTDIR));
-        return false;
-    }
-    snprintf(copy, sizeof(copy), "%s", path);
-    if (errno == ENOENT && faccessat(AT_FDCWD, dirname(copy), W_OK | X_OK, AT_EACCESS) == 0) {
-        snprintf(why, STORE_WHY_MAX, "storage: %s does not exist: it is made at start", path);
-        return true;
-    }
-    snprintf(why, STORE_WHY_MAX, "storage: cannot make the directory %s: %s", path, strerror(errno));
-    return false;
+    touch_those_that_wait(arg);
 }
 
 struct store *
@@ -347,12 +92,13 @@ store_new(struct loop *loop, const struct conf *conf, struct vmlog_pool *pool, c
     *store = (struct store){ .loop = loop, .conf = conf, .pool = pool, .ops = *ops, .arg = arg, .dir = -1 };
     TAILQ_INIT(&store->dirty);
     TAILQ_INIT(&store->due);
-    TAILQ_INIT(&store->lazy);
+    TAILQ_INIT(&store->later);
     store->batch = store_batch_new(store);
     store->beat = loop_timer_new(loop, on_beat, store);
     store->tick = loop_timer_new(loop, on_tick, store);
-    if (store->batch && store->beat && store->tick &&
-        open_dir(store, conf->storage.dir, why, STORE_WHY_MAX)) {
+    if (store->batch && store->beat && store->tick)
+        store->dir = store_dir_open(conf->storage.dir, why);
+    if (store->dir >= 0) {
         store->disk = disk_new(loop);
         if (!store->disk)
             snprintf(why, STORE_WHY_MAX, "storage: cannot start a thread: %s", strerror(errno));
@@ -361,7 +107,7 @@ store_new(struct loop *loop, const struct conf *conf, struct vmlog_pool *pool, c
         store_free(store);
         return NULL;
     }
-    pool->released = on_released;
+    pool->released = store_released;
     return store;
 }
 
@@ -386,6 +132,68 @@ store_set_conf(struct store *store, const struct conf *conf)
         log_warning(NULL, "storage: dir = %s is used after a restart", conf->storage.dir);
     store->conf = conf;
 }
+
+void
+store_beat(struct store *store)
+{
+    struct store_vm *of;
+
+    while ((of = TAILQ_FIRST(&store->dirty))) {
+        store_set_state(of, STORE_DUE);
+        of->due_before = of->seen;
+        if (of->vm)
+            of->seen = vmlog_end_number(vm_log(of->vm));
+    }
+}
+
+/* ---- the end, and leaving ---- */
+
+/* All that have something are tried once more, those that failed too. */
+static void
+begin_round(struct store *store)
+{
+    store->round = store->progress;
+    touch_those_that_wait(store);
+    store_flush(store);
+}
+
+void
+store_begin_leave(struct store *store)
+{
+    store->finishing = true;
+    begin_round(store);
+}
+
+bool
+store_has_left(struct store *store)
+{
+    store_flush(store); /* what has come since */
+    if (!store->batch->writing && store->progress > store->round)
+        begin_round(store);
+    return !store->batch->writing;
+}
+
+void
+store_stay(struct store *store)
+{
+    store->finishing = false;
+    if (store->frozen)
+        store_thaw(store);
+}
+
+void
+store_finish(struct store *store)
+{
+    if (store->frozen)
+        return;
+    store_begin_leave(store);
+    do
+        disk_finish(store->disk);
+    while (!store_has_left(store));
+    store->finishing = false;
+}
+
+/* ---- what follows from the configuration ---- */
 
 bool
 store_is_needed(const struct conf *conf)
@@ -427,92 +235,22 @@ store_memory_bound(const struct conf *conf)
            conf->storage.total / VMLOG_LARGE_CHUNK * stub;
 }
 
-uint64_t
-store_bytes(const struct store *store)
-{
-    return store->bytes;
-}
+/* ---- what operators see ---- */
 
-uint64_t
-store_vm_bytes(const struct vm *vm)
-{
-    return vm->files ? vm->files->bytes : 0;
-}
-
-uint64_t
-store_segments(const struct store *store)
-{
-    return store->segments;
-}
-
-uint64_t
-store_waiting(const struct store *store)
+void
+store_snapshot(const struct store *store, struct storage_snapshot *out)
 {
     const struct store_vm *of;
-    uint64_t count = store_is_writing(store);
 
+    *out = (struct storage_snapshot){ .bytes = store->bytes,
+                                      .segments = store->segments,
+                                      .waiting = store->batch->writing ? store->batch->item_count : 0,
+                                      .failing = store->failing,
+                                      .full = store->full > 0 };
     TAILQ_FOREACH (of, &store->dirty, in_list)
-        count++;
+        out->waiting++;
     TAILQ_FOREACH (of, &store->due, in_list)
-        count++;
-    TAILQ_FOREACH (of, &store->lazy, in_list)
-        count++;
-    return count;
-}
-
-uint64_t
-store_is_failing(const struct store *store)
-{
-    return store->failing;
-}
-
-uint64_t
-store_is_full(const struct store *store)
-{
-    return store->full > 0;
-}
-
-/* ---- for recover.c ---- */
-
-int
-store_dir(const struct store *store)
-{
-    return store->dir;
-}
-
-struct vmlog_segment *
-store_take_segment(struct store *store, struct vm *vm, const struct segment_name *name, uint64_t bytes)
-{
-    struct store_vm *of = files_of(store, vm);
-    struct vmlog_segment *segment = of ? add_segment(of, name) : NULL;
-
-    if (!segment)
-        return NULL;
-    segment->end = bytes;
-    of->bytes += bytes;
-    store->bytes += bytes;
-    store_touch_vm(of);
-    return segment;
-}
-
-void
-store_cut_segment(struct vmlog_segment *segment, uint64_t bytes)
-{
-    segment->of->bytes -= segment->end - bytes;
-    segment->of->store->bytes -= segment->end - bytes;
-    segment->end = bytes;
-}
-
-void
-store_untake_segment(struct vmlog_segment *segment)
-{
-    if (segment->chunks == 0)
-        store_free_segment(segment);
-}
-
-void
-store_hold(struct vmlog_segment *segment, struct vmlog_chunk *stub)
-{
-    stub->segment = segment;
-    segment->chunks++;
+        out->waiting++;
+    TAILQ_FOREACH (of, &store->later, in_list)
+        out->waiting++;
 }

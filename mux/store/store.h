@@ -46,11 +46,23 @@ void store_touch(struct store *store, struct vm *vm);
 /* Writes what is due, if nothing is being written. */
 void store_flush(struct store *store);
 
-/* Writes everything, positions too, and waits for it. */
+/* Writes everything, positions too, and waits for it, as far as it can be written: for the end. Nothing is
+ * done while files are frozen. */
 void store_finish(struct store *store);
 
-/* From now on files stay as they are, whatever becomes of the logs; another process may open the directory.
- * And the other way round. */
+/* Leaving, for an upgrade: as store_finish, but nothing waits. From now on everything is due, positions too,
+ * until store_stay. Call store_has_left now and then: it tries again what failed, and returns true once
+ * nothing more can be written and no write is under way. The caller sees from the recorded numbers of the
+ * logs whether all is in files: a disk that fails, or a bound, may have been in the way. Reading goes on,
+ * which changes no file. */
+void store_begin_leave(struct store *store);
+bool store_has_left(struct store *store);
+
+/* Back to normal, after store_begin_leave, store_freeze or both. */
+void store_stay(struct store *store);
+
+/* From now on files stay as they are, whatever becomes of the logs, and another process may open the
+ * directory. store_thaw takes the directory again, and writing goes on with what is touched from then on. */
 void store_freeze(struct store *store);
 void store_thaw(struct store *store);
 
@@ -62,11 +74,25 @@ bool store_check_dir(const char *path, char *why);
  * may. */
 bool store_load(struct store *store, struct vm *vm, struct vmlog_chunk *stub, unsigned sink);
 
-/* The VM is about to be forgotten: its files are removed. */
+/* The VM is about to be forgotten: its files are removed, when the disk comes to it. */
 void store_forget(struct vm *vm);
 
 /* The same at the end of the process: its files stay. After store_finish. */
 void store_leave(struct vm *vm);
+
+/* ---- what files said when they were taken up ---- */
+
+/* How far the solution was in the stream; with stream NULL the result says only whether there is a position
+ * of it in any stream of the VM. NULL: nothing is known. Valid until store_clear_saved. */
+const struct vmlog_saved *store_saved(const struct vm *vm, const struct stream *stream, const char *solution);
+
+/* Whether the VM's files were damaged: nobody knows then who else was there. */
+bool store_was_damaged(const struct vm *vm);
+
+/* All solutions have joined: saved positions are needed no more. They go with the VM, too. */
+void store_clear_saved(struct vm *vm);
+
+/* ---- bounds and figures ---- */
 
 /* Bytes of loaded chunks that each sink may have in memory: a part of limits.memory that appending leaves
  * free. A single chunk may be larger. */
@@ -76,35 +102,21 @@ size_t store_load_share(const struct conf *conf);
 /* Bytes that the store itself takes at most: buffers, and stubs for all that may be in files. */
 uint64_t store_memory_bound(const struct conf *conf);
 
-/* For metrics: bytes of files, of one VM's files, the number of files, VMs that have something to write; 1 if
- * the last write failed, and if a bound stands in the way, else 0. */
-uint64_t store_bytes(const struct store *store);
+/* Bytes of one VM's files. */
 uint64_t store_vm_bytes(const struct vm *vm);
-uint64_t store_segments(const struct store *store);
-uint64_t store_waiting(const struct store *store);
-uint64_t store_is_failing(const struct store *store);
-uint64_t store_is_full(const struct store *store);
+
+/* What operators see of all of it. */
+struct storage_snapshot {
+    uint64_t bytes;    /* of files */
+    uint64_t segments; /* files */
+    uint64_t waiting;  /* VMs that have something to write */
+    bool failing;      /* the last write failed */
+    bool full;         /* a bound stands in the way of some VM */
+};
+
+void store_snapshot(const struct store *store, struct storage_snapshot *out);
 
 /* Whether recorded means: on the disk. */
 bool store_syncs(const struct store *store);
-
-/* ---- for recover.c ---- */
-
-struct vmlog_segment;
-
-int store_dir(const struct store *store);
-
-/* A file that was found. Returns NULL if out of memory. */
-struct vmlog_segment *store_take_segment(struct store *store, struct vm *vm, const struct segment_name *name,
-                                         uint64_t bytes);
-
-/* The file was cut to so many bytes. */
-void store_cut_segment(struct vmlog_segment *segment, uint64_t bytes);
-
-/* It cannot be used, and stays as it is. Nothing is done if a stub is in it. */
-void store_untake_segment(struct vmlog_segment *segment);
-
-/* A stub's records are in the segment. */
-void store_hold(struct vmlog_segment *segment, struct vmlog_chunk *stub);
 
 #endif

@@ -2,14 +2,33 @@
 #ifndef GIMUX_SVM_INNER_H
 #define GIMUX_SVM_INNER_H
 
+#include <sys/queue.h>
+
 #include "mux/svm/svm.h"
 
-#define SVM_ERROR_MAX 600 /* bytes of a reason, NUL included */
+enum svm_state {
+    SVM_WAITING,    /* for the next attempt */
+    SVM_RESOLVING,  /* the host's name */
+    SVM_CONNECTING, /* TCP, then TLS */
+    SVM_GREETING,   /* MuxHello is sent, SvmHello is awaited */
+    SVM_UP,
+    SVM_REMOVED, /* its connection, if any, is closing */
+};
+
+struct svm_list {
+    struct loop *loop;
+    struct route *route;
+    const struct conf *conf;
+    LIST_HEAD(svm_links, svm) svms; /* in the order of altitude */
+    struct loop_timer *expiry;      /* looks what ends; made with the first configuration */
+};
+
+#define SVM_ERROR_MAX TEXT_SHOWN_MAX /* bytes of a reason, NUL included */
 
 struct svm {
     struct svm_list *list;
     struct conf_solution conf;
-    struct sink sink;
+    struct sink *sink; /* the route's, as long as the link */
     enum svm_state state;
     struct credential credential;
     struct conn *conn;
@@ -32,6 +51,9 @@ void svm_remove(struct svm *svm, const char *reason);
 
 /* What the configuration says now; what changed takes effect. `tls` is the link's from now on. */
 void svm_change(struct svm *svm, const struct conf_solution *conf, struct tls_context *tls);
+
+/* The state as one word. */
+const char *svm_state_name(enum svm_state state);
 
 /* Says Bye if the link is up. */
 void svm_say_bye(struct svm *svm, const char *reason);

@@ -34,6 +34,12 @@ static const char *const state_names[] = {
 static const struct conn_limits conn_limits = { .in = DELIMITED_FRAME_MAX + DELIMITED_PREFIX_MAX,
                                                 .out = 2 * DELIMITED_FRAME_MAX };
 
+const char *
+svm_state_name(enum svm_state state)
+{
+    return state_names[state];
+}
+
 static struct log_who
 who(const struct svm *svm)
 {
@@ -49,20 +55,10 @@ set_state(struct svm *svm, enum svm_state state)
     svm->state = state;
 }
 
-/* What an SVM says, as UTF-8 for logs and displays; what does not fit is left out, by whole characters. */
 static void
 take_text(const char *said, char *out, size_t cap)
 {
-    char buf[TEXT_ROOM(SVM_ERROR_MAX)];
-    bool lossy = false;
-    size_t len = text_from_utf8((const uint8_t *)said, strnlen(said, SVM_ERROR_MAX), buf, &lossy);
-
-    if (len >= cap)
-        len = cap - 1;
-    while (len > 0 && ((unsigned char)buf[len] & 0xc0) == 0x80)
-        len--;
-    memcpy(out, buf, len);
-    out[len] = '\0';
+    text_show((const uint8_t *)said, strlen(said), false, out, cap);
 }
 
 /* ---- the end of a connection ---- */
@@ -87,7 +83,7 @@ link_down(struct svm *svm, const char *reason)
     char text[SVM_ERROR_MAX];
 
     if (svm->state == SVM_UP) {
-        route_sink_down(svm->list->route, &svm->sink);
+        route_sink_down(svm->list->route, svm->sink);
         if (loop_now() - svm->up_since >= svm->conf.heartbeat) /* it was not in vain */
             wait = with_jitter(svm->redial = REDIAL_MIN_MS);
     }
@@ -100,8 +96,9 @@ link_down(struct svm *svm, const char *reason)
     loop_timer_start(svm->timer, wait);
 }
 
-/* Ends the connection from this side. link_down follows when it says that it is closed. */
-static void __attribute__((format(printf, 2, 3))) protocol_error(struct svm *svm, const char *format, ...)
+/* Ends the connection from this side. link_down follows when it says that it is closed. Returns false, for
+ * those who return whether to go on. */
+static bool __attribute__((format(printf, 2, 3))) protocol_error(struct svm *svm, const char *format, ...)
 {
     char reason[SVM_ERROR_MAX];
     va_list args;
@@ -111,6 +108,7 @@ static void __attribute__((format(printf, 2, 3))) protocol_error(struct svm *svm
     va_end(args);
     stats.svm_errors_total++;
     conn_close(svm->conn, reason);
+    return false;
 }
 
 /* ---- sending ---- */
@@ -138,11 +136,11 @@ pump(void *arg)
         struct iovec rest;
         size_t taken;
 
-        sink_gather(&svm->sink, &batch, BATCH_BYTES);
+        sink_gather(svm->sink, &batch, BATCH_BYTES);
         if (batch.count == 0)
             break;
         taken = conn_writev(svm->conn, iov, batch.count);
-        sink_sent(&svm->sink, taken, &rest);
+        sink_sent(svm->sink, taken, &rest);
         if (rest.iov_len > 0)
             conn_write(svm->conn, rest.iov_base, rest.iov_len);
         if (taken < batch.bytes)
@@ -155,132 +153,117 @@ on_writable(void *arg)
 {
     struct svm *svm = arg;
 
-    sink_drained(&svm->sink);
+    sink_drained(svm->sink);
     pump(svm);
 }
 
 static const struct sink_ops sink_ops = { .tell = tell, .wake = pump };
 
-/* ---- receiving ---- */
+/* ---- receiving: each returns whether to go on ---- */
 
-static void
+static bool
 on_hello(struct svm *svm, Gimux__V1__Frame *frame)
 {
     struct log_who about = who(svm);
     Gimux__V1__SvmHello *hello = frame->svm_hello;
+    size_t known = hello->n_positions;
     const char *why;
 
-    if (hello->version != 1) {
-        protocol_error(svm, "SvmHello: version %u, expected 1", hello->version);
-        return;
-    }
+    if (hello->version != 1)
+        return protocol_error(svm, "SvmHello: version %u, expected 1", hello->version);
     take_text(hello->name, svm->name, sizeof(svm->name));
     frame->body_case = GIMUX__V1__FRAME__BODY__NOT_SET; /* the sink owns it now */
     frame->svm_hello = NULL;
-    why = route_sink_up(svm->list->route, &svm->sink, hello);
-    if (why) {
-        protocol_error(svm, "%s", why);
-        return;
-    }
+    why = route_sink_up(svm->list->route, svm->sink, hello);
+    if (why)
+        return protocol_error(svm, "%s", why);
     set_state(svm, SVM_UP);
     svm->up_since = loop_now();
     svm->last_error[0] = '\0';
     loop_timer_start(svm->timer, svm->conf.heartbeat / 2);
-    log_info(&about, "up: %s knows %zu streams", svm->name, hello->n_positions);
+    log_info(&about, "up: %s knows %zu streams", svm->name, known);
+    return true;
 }
 
 static bool
 acknowledge(struct svm *svm, uint32_t stream, uint64_t sequence)
 {
-    if (route_ack(svm->list->route, &svm->sink, stream, sequence))
-        return true;
-    protocol_error(svm, "Ack: stream %u up to %llu, which was not sent", stream,
-                   (unsigned long long)sequence);
-    return false;
+    return route_ack(svm->list->route, svm->sink, stream, sequence) ||
+           protocol_error(svm, "Ack: stream %u up to %llu, which was not sent", stream,
+                          (unsigned long long)sequence);
 }
 
-static void
-on_ack(struct svm *svm, const Gimux__V1__Ack *ack)
-{
-    for (size_t i = 0; i < ack->n_streams; i++)
-        if (!acknowledge(svm, ack->streams[i]->stream, ack->streams[i]->sequence))
-            return;
-}
-
-/* The same without memory, as nearly all come. */
-static void
-on_acks(struct svm *svm, struct frame_acks *acks)
-{
-    uint32_t stream;
-    uint64_t sequence;
-
-    while (frame_acks_next(acks, &stream, &sequence) && acknowledge(svm, stream, sequence))
-        ;
-}
-
-static void
+static bool
 on_bye(struct svm *svm, const Gimux__V1__Bye *bye)
 {
     char reason[SVM_ERROR_MAX];
 
     snprintf(reason, sizeof(reason), "the SVM said Bye: %.400s", bye->reason);
     conn_close(svm->conn, reason);
+    return false;
 }
 
-static void
+static bool
+on_greeting(struct svm *svm, Gimux__V1__Frame *frame)
+{
+    if (frame->body_case == GIMUX__V1__FRAME__BODY_SVM_HELLO)
+        return on_hello(svm, frame);
+    if (frame->body_case == GIMUX__V1__FRAME__BODY_BYE)
+        return on_bye(svm, frame->bye);
+    return protocol_error(svm, "frame %d, expected SvmHello first", (int)frame->body_case);
+}
+
+static bool
 on_frame(struct svm *svm, Gimux__V1__Frame *frame)
 {
     Gimux__V1__Frame answer = GIMUX__V1__FRAME__INIT;
     Gimux__V1__Pong pong = GIMUX__V1__PONG__INIT;
 
-    if (svm->state == SVM_GREETING) {
-        if (frame->body_case == GIMUX__V1__FRAME__BODY_SVM_HELLO)
-            on_hello(svm, frame);
-        else if (frame->body_case == GIMUX__V1__FRAME__BODY_BYE)
-            on_bye(svm, frame->bye);
-        else
-            protocol_error(svm, "frame %d, expected SvmHello first", (int)frame->body_case);
-        return;
-    }
     switch (frame->body_case) {
-    case GIMUX__V1__FRAME__BODY_ACK:
-        on_ack(svm, frame->ack);
-        break;
+    case GIMUX__V1__FRAME__BODY_ACK: /* as encoders do not write it; see take_frame */
+        for (size_t i = 0; i < frame->ack->n_streams; i++)
+            if (!acknowledge(svm, frame->ack->streams[i]->stream, frame->ack->streams[i]->sequence))
+                return false;
+        return true;
     case GIMUX__V1__FRAME__BODY_PING:
         pong.token = frame->ping->token;
         answer.body_case = GIMUX__V1__FRAME__BODY_PONG;
         answer.pong = &pong;
         tell(svm, &answer);
-        break;
+        return true;
     case GIMUX__V1__FRAME__BODY_PONG:
     case GIMUX__V1__FRAME__BODY__NOT_SET: /* of a newer version */
-        break;
+        return true;
     case GIMUX__V1__FRAME__BODY_BYE:
-        on_bye(svm, frame->bye);
-        break;
+        return on_bye(svm, frame->bye);
     default:
-        protocol_error(svm, "frame %d, expected one that SVMs send", (int)frame->body_case);
-        break;
+        return protocol_error(svm, "frame %d, expected one that SVMs send", (int)frame->body_case);
     }
 }
 
-static void
+static bool
 take_frame(struct svm *svm, const uint8_t *body, size_t len)
 {
     struct frame_acks acks;
     Gimux__V1__Frame *frame;
+    uint32_t stream;
+    uint64_t sequence;
+    bool go_on;
 
-    if (svm->state == SVM_UP && frame_acks_begin(&acks, body, len)) {
-        on_acks(svm, &acks);
-        return;
+    if (svm->state == SVM_UP &&
+        frame_acks_begin(&acks, body, len)) { /* without memory: nearly all are Acks */
+        while (frame_acks_next(&acks, &stream, &sequence))
+            if (!acknowledge(svm, stream, sequence))
+                return false;
+        return true;
     }
     frame = frame_unpack(body, len);
-    if (!frame) {
-        protocol_error(svm, "a frame of %zu bytes that is no gimux.v1.Frame, or too large in memory", len);
-        return;
-    }
-    on_frame(svm, frame);
+    if (!frame)
+        return protocol_error(svm, "a frame of %zu bytes that is no gimux.v1.Frame, or too large in memory",
+                              len);
+    go_on = svm->state == SVM_GREETING ? on_greeting(svm, frame) : on_frame(svm, frame);
     gimux__v1__frame__free_unpacked(frame, NULL);
+    return go_on;
 }
 
 static size_t
@@ -288,12 +271,12 @@ on_data(void *arg, const uint8_t *buf, size_t len)
 {
     struct svm *svm = arg;
     size_t used = 0;
+    bool go_on = true;
 
     svm->heard = loop_now();
-    while (svm->state == SVM_GREETING || svm->state == SVM_UP) {
+    while (go_on && (svm->state == SVM_GREETING || svm->state == SVM_UP)) {
         const uint8_t *body;
         size_t body_len;
-        uint64_t errors = stats.svm_errors_total;
 
         switch (delimited_next(buf + used, len - used, DELIMITED_FRAME_MAX, &body, &body_len)) {
         case DELIMITED_MORE:
@@ -305,9 +288,7 @@ on_data(void *arg, const uint8_t *buf, size_t len)
             break;
         }
         used = (size_t)(body - buf) + body_len;
-        take_frame(svm, body, body_len);
-        if (stats.svm_errors_total != errors)
-            break;
+        go_on = take_frame(svm, body, body_len);
     }
     return used;
 }
@@ -352,7 +333,7 @@ on_open(void *arg)
     hello.altitude = svm->conf.altitude;
     hello.host = (char *)svm->list->conf->host;
     hello.heartbeat_ms = svm->conf.heartbeat;
-    hello.window_bytes = svm->sink.window;
+    hello.window_bytes = sink_window(svm->sink);
     frame.body_case = GIMUX__V1__FRAME__BODY_MUX_HELLO;
     frame.mux_hello = &hello;
     tell(svm, &frame);
@@ -392,8 +373,6 @@ dial(struct svm *svm, const struct sockaddr_storage *address, socklen_t len)
         link_down(svm, why);
         return;
     }
-    conn_set_first(
-        svm->conn); /* acknowledgements free the memory, still in the cache, that guests then fill */
     loop_timer_start(svm->timer, SILENT_BEATS * svm->conf.heartbeat);
 }
 
@@ -446,7 +425,7 @@ heartbeat(struct svm *svm)
         return;
     }
     if (svm->state == SVM_UP) {
-        sink_tell_progress(&svm->sink, &svm->list->route->table);
+        route_tell_progress(svm->list->route, svm->sink);
         frame.body_case = GIMUX__V1__FRAME__BODY_PING;
         frame.ping = &ping;
         tell(svm, &frame);
@@ -493,8 +472,8 @@ svm_remove(struct svm *svm, const char *reason)
 
     log_info(&about, "removed: %s", reason);
     if (svm->state == SVM_UP)
-        route_sink_down(svm->list->route, &svm->sink);
-    route_remove_sink(svm->list->route, &svm->sink);
+        route_sink_down(svm->list->route, svm->sink);
+    route_remove_sink(svm->list->route, svm->sink);
     LIST_REMOVE(svm, in_list);
     loop_lookup_cancel(svm->lookup);
     svm->lookup = NULL;
@@ -521,7 +500,8 @@ svm_add(struct svm_list *list, const struct conf_solution *conf, struct tls_cont
     svm->list = list;
     svm->conf = *conf;
     svm->redial = REDIAL_MIN_MS;
-    if (!route_add_sink(list->route, &svm->sink, &svm->conf, &sink_ops, svm)) {
+    svm->sink = route_add_sink(list->route, &svm->conf, &sink_ops, svm);
+    if (!svm->sink) {
         loop_timer_free(svm->timer);
         free(svm);
         return false;
@@ -555,15 +535,15 @@ svm_change(struct svm *svm, const struct conf_solution *conf, struct tls_context
     credential_set(&svm->credential, tls);
     svm->conf = *conf;
     if (same) {
-        sink_move_conf(&svm->sink, &svm->conf);
+        sink_move_conf(svm->sink, &svm->conf);
         check_revocation(svm);
         return;
     }
     if (svm->conn)
         conn_close(svm->conn, "its configuration has changed");
     if (svm->state == SVM_UP)
-        route_sink_down(svm->list->route, &svm->sink);
-    sink_set_conf(&svm->sink, &svm->conf);
+        route_sink_down(svm->list->route, svm->sink);
+    sink_set_conf(svm->sink, &svm->conf);
     if (svm->state == SVM_UP)
         set_state(svm, SVM_GREETING); /* until the connection says that it is closed */
     svm->redial = REDIAL_MIN_MS;
@@ -584,49 +564,6 @@ svm_say_bye(struct svm *svm, const char *reason)
     bye.reason = (char *)(uintptr_t)reason;
     frame.body_case = GIMUX__V1__FRAME__BODY_BYE;
     frame.bye = &bye;
-    sink_tell_progress(&svm->sink, &svm->list->route->table);
+    route_tell_progress(svm->list->route, svm->sink);
     tell(svm, &frame);
-}
-
-/* ---- for status ---- */
-
-const struct sink *
-svm_sink(const struct svm *svm)
-{
-    return &svm->sink;
-}
-
-enum svm_state
-svm_state(const struct svm *svm)
-{
-    return svm->state;
-}
-
-const char *
-svm_state_name(enum svm_state state)
-{
-    return state_names[state];
-}
-
-const char *
-svm_name(const struct svm *svm)
-{
-    return svm->name;
-}
-
-const char *
-svm_last_error(const struct svm *svm)
-{
-    return svm->last_error;
-}
-
-bool
-svm_days_left(const struct svm *svm, enum credential_part part, int64_t *days)
-{
-    const struct expiry *expiry = &svm->credential.parts[part];
-
-    if (expiry->end == 0 || (part == CREDENTIAL_PEER && svm->state != SVM_GREETING && svm->state != SVM_UP))
-        return false;
-    *days = expiry_days(expiry, time(NULL));
-    return true;
 }

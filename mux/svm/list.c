@@ -1,16 +1,30 @@
 /* All SVM links: what the configuration says, and what ends. */
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "mux/base/log.h"
 #include "mux/svm/inner.h"
+#include "proto/delimited.h"
 
 #define EXPIRY_SECONDS 3600 /* longest time between two looks at what ends */
 
-void
-svm_list_init(struct svm_list *list, struct loop *loop, struct route *route, const struct conf *conf)
+struct svm_list *
+svm_list_new(struct loop *loop, struct route *route, const struct conf *conf)
 {
+    struct svm_list *list = malloc(sizeof(*list));
+
+    if (!list)
+        return NULL;
     *list = (struct svm_list){ .loop = loop, .route = route, .conf = conf };
     LIST_INIT(&list->svms);
+    return list;
+}
+
+void
+svm_list_free(struct svm_list *list)
+{
+    free(list);
 }
 
 static struct svm *
@@ -142,8 +156,58 @@ svm_list_close(struct svm_list *list, const char *reason)
     list->expiry = NULL;
 }
 
-struct svm *
-svm_next(const struct svm_list *list, const struct svm *svm)
+uint64_t
+svm_memory_bound(void)
 {
-    return svm ? LIST_NEXT(svm, in_list) : LIST_FIRST(&list->svms);
+    /* a frame in, and unpacked; what waits to go out, while it grows */
+    return CONF_SOLUTIONS_MAX * 8 * (uint64_t)DELIMITED_FRAME_MAX;
+}
+
+/* ---- what operators see ---- */
+
+static const struct svm *
+svm_at(const struct svm_list *list, unsigned place)
+{
+    const struct svm *svm = LIST_FIRST(&list->svms);
+
+    while (svm && place-- > 0)
+        svm = LIST_NEXT(svm, in_list);
+    return svm;
+}
+
+bool
+svm_snapshot(const struct svm_list *list, unsigned place, struct svm_snapshot *out)
+{
+    const struct svm *svm = svm_at(list, place);
+
+    if (!svm)
+        return false;
+    *out = (struct svm_snapshot){ .altitude = svm->conf.altitude,
+                                  .policy = (enum conf_policy)svm->conf.policy,
+                                  .durability = (enum conf_durability)svm->conf.durability,
+                                  .state = svm_state_name(svm->state),
+                                  .up = svm->state == SVM_UP,
+                                  .slot = sink_slot(svm->sink) };
+    memcpy(out->solution, svm->conf.name, sizeof(out->solution));
+    memcpy(out->name, svm->name, sizeof(out->name));
+    memcpy(out->last_error, svm->last_error, sizeof(out->last_error));
+    address_format(&svm->conf.address, out->address);
+    for (unsigned part = 0; part < CREDENTIAL_PARTS; part++) {
+        const struct expiry *expiry = &svm->credential.parts[part];
+
+        out->has_days[part] = expiry->end != 0 &&
+                              (part != CREDENTIAL_PEER || svm->state == SVM_GREETING || svm->state == SVM_UP);
+        if (out->has_days[part])
+            out->days[part] = expiry_days(expiry, time(NULL));
+    }
+    sink_snapshot(list->route, svm->sink, &out->sink);
+    return true;
+}
+
+uint64_t
+svm_pending(const struct svm_list *list, unsigned place)
+{
+    const struct svm *svm = svm_at(list, place);
+
+    return svm ? route_pending(list->route, svm->sink) : 0;
 }

@@ -6,31 +6,19 @@
 #include <stdint.h>
 
 #include "mux/base/conf.h"
+#include "mux/event/text.h"
 #include "mux/net/loop.h"
 #include "mux/route/route.h"
+#include "mux/route/snapshot.h"
 #include "mux/svm/credential.h"
 
-enum svm_state {
-    SVM_WAITING,    /* for the next attempt */
-    SVM_RESOLVING,  /* the host's name */
-    SVM_CONNECTING, /* TCP, then TLS */
-    SVM_GREETING,   /* MuxHello is sent, SvmHello is awaited */
-    SVM_UP,
-    SVM_REMOVED, /* its connection, if any, is closing */
-};
+struct svm_list; /* all solutions of the configuration */
 
-struct svm;
+/* `conf` must stay until svm_list_set_conf. NULL if out of memory. */
+struct svm_list *svm_list_new(struct loop *loop, struct route *route, const struct conf *conf);
 
-/* All solutions of the configuration. */
-struct svm_list {
-    struct loop *loop;
-    struct route *route;
-    const struct conf *conf;
-    LIST_HEAD(svm_links, svm) svms;
-    struct loop_timer *expiry; /* looks what ends; made with the first configuration */
-};
-
-void svm_list_init(struct svm_list *list, struct loop *loop, struct route *route, const struct conf *conf);
+/* After svm_list_close and when the loop has ended. NULL is fine. */
+void svm_list_free(struct svm_list *list);
 
 /* Makes the list what the configuration says: solutions that are new are added and dialled, those that are
  * gone removed, those that changed connect anew, the others are left alone. TLS files are read again for all,
@@ -48,16 +36,34 @@ void svm_list_bye(struct svm_list *list, const char *reason);
 /* Says BYE and closes. */
 void svm_list_close(struct svm_list *list, const char *reason);
 
-/* For status: walks the solutions in the order of altitude; start with NULL. */
-struct svm *svm_next(const struct svm_list *list, const struct svm *svm);
-const struct sink *svm_sink(const struct svm *svm);
-enum svm_state svm_state(const struct svm *svm);
-const char *svm_state_name(enum svm_state state);
-const char *svm_name(const struct svm *svm); /* of the SvmHello; "" before it */
-const char *svm_last_error(const struct svm *svm);
+/* The most memory that links can take, in bytes. */
+uint64_t svm_memory_bound(void);
 
-/* Whole days until something of the link ends, negative when it has. False if there is none: plain, no
- * revocation lists, or (the SVM's certificate) not connected. */
-bool svm_days_left(const struct svm *svm, enum credential_part part, int64_t *days);
+/* ---- what operators see ---- */
+
+/* A link, copied. */
+struct svm_snapshot {
+    char solution[CONF_NAME_MAX];
+    uint32_t altitude;
+    char address[ADDRESS_TEXT_MAX];
+    enum conf_policy policy;
+    enum conf_durability durability;
+    const char *state; /* a word: waiting, resolving, connecting, greeting, up */
+    bool up;
+    char name[VM_TEXT_MAX]; /* of the SvmHello; "" before it */
+    char last_error[TEXT_SHOWN_MAX];
+    /* Whole days until something of the link ends, negative when it has; has_days false: there is no such
+     * thing. By enum credential_part. */
+    int64_t days[CREDENTIAL_PARTS];
+    bool has_days[CREDENTIAL_PARTS];
+    unsigned slot; /* of its sink: see route_pending_by_slot */
+    struct sink_snapshot sink;
+};
+
+/* The solution at that place in the order of altitude, from 0. False if there are no more. */
+bool svm_snapshot(const struct svm_list *list, unsigned place, struct svm_snapshot *out);
+
+/* Events that are not settled for that solution. Walks over all VMs. */
+uint64_t svm_pending(const struct svm_list *list, unsigned place);
 
 #endif

@@ -71,7 +71,21 @@ struct vmlog_chunk {
     uint8_t data[];                /* frames; entries from the end of the allocation downwards */
 };
 
+/* A place in a log. */
+struct vmlog_position {
+    struct vmlog_chunk *chunk; /* NULL: the log is empty, or the next chunk to come */
+    uint32_t index;            /* of the entry in the chunk */
+    uint64_t number;           /* of the entry since the log began */
+};
+
 #define VMLOG_POOL_SINKS 16 /* VMLOG_SINKS */
+
+/* What one sink got, in sequences. */
+struct vmlog_counts {
+    uint64_t delivered;
+    uint64_t filtered;
+    uint64_t gapped; /* when they are given up */
+};
 
 /* The memory of all logs of the process: what is in use, its limit, and chunks kept for the next use. */
 struct vmlog_pool {
@@ -84,6 +98,8 @@ struct vmlog_pool {
     size_t peak;  /* bytes that were in use lately: so much is kept, spare chunks included */
     size_t stubs; /* bytes of stubs */
     size_t loaded[VMLOG_POOL_SINKS]; /* bytes of chunks that were loaded for each sink, part of used */
+    struct vmlog_counts
+        counts[VMLOG_POOL_SINKS]; /* what each sink got of all logs, of streams that are gone too */
     /* A chunk or stub that is in a segment is no more; or NULL. */
     void (*released)(struct vmlog_segment *segment);
 };

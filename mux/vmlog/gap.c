@@ -38,9 +38,12 @@ stop_for_gap(struct vmlog_cursor *cursor)
 }
 
 static void
-extend_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress, uint64_t first, uint64_t last,
+extend_gap(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first, uint64_t last,
            uint32_t reason)
 {
+    struct vmlog_cursor *cursor = &log->cursors[sink];
+    struct vmlog_progress *progress = &stream->sinks[sink];
+
     if (progress->gap_last == 0) {
         progress->gap_first = first;
         progress->gap_reason = reason;
@@ -53,7 +56,7 @@ extend_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress, uint64_
             cursor->gaps_untold++;
     }
     progress->gap_last = last;
-    progress->gapped += last - first + 1;
+    count_more(log, stream, sink, &(struct vmlog_counts){ .gapped = last - first + 1 });
 }
 
 /* Chunks of which every entry was given up since gap_number are needed by this sink no more; the last one is,
@@ -74,7 +77,7 @@ let_go_skipped(struct vmlog *log, unsigned sink)
 /* Gives up an entry that was not sent; not one that the SVM has already, from before a restart of gimuxd.
  * Returns how many sequences that are. */
 static uint64_t
-give_up(struct vmlog_cursor *cursor, unsigned sink, const struct vmlog_position *at, uint32_t reason)
+give_up(struct vmlog *log, unsigned sink, const struct vmlog_position *at, uint32_t reason)
 {
     struct vmlog_entry *entry = vmlog_chunk_entry(at->chunk, at->index);
     struct vmlog_progress *progress = &entry->stream->sinks[sink];
@@ -84,16 +87,16 @@ give_up(struct vmlog_cursor *cursor, unsigned sink, const struct vmlog_position 
     progress->reached = entry->sequence;
     if (entry->sequence <= progress->acked) {
         if (!counted && entry->sequence > progress->former)
-            vmlog_count(progress, entry, 1, true);
+            vmlog_count(log, sink, entry, 1, true);
         return 0;
     }
-    extend_gap(cursor, progress, entry->sequence - entry->count + 1, entry->sequence, reason);
+    extend_gap(log, sink, entry->stream, entry->sequence - entry->count + 1, entry->sequence, reason);
     return entry->count;
 }
 
 /* Gives up a stub as a whole. */
 static uint64_t
-give_up_stub(struct vmlog_cursor *cursor, unsigned sink, struct vmlog_chunk *stub, uint32_t reason)
+give_up_stub(struct vmlog *log, unsigned sink, struct vmlog_chunk *stub, uint32_t reason)
 {
     const struct vmlog_range *range = vmlog_stub_ranges(stub);
     uint64_t given_up = 0;
@@ -102,14 +105,17 @@ give_up_stub(struct vmlog_cursor *cursor, unsigned sink, struct vmlog_chunk *stu
         struct vmlog_progress *progress = &range->stream->sinks[sink];
         uint64_t first = range->first > progress->acked ? range->first : progress->acked + 1;
 
-        if (first > range->first && first - 1 > progress->former) /* the SVM had it already */
-            progress->delivered += (first <= range->last ? first : range->last + 1) -
-                                   (range->first > progress->former ? range->first : progress->former + 1);
+        if (first > range->first && first - 1 > progress->former) { /* the SVM had it already */
+            uint64_t from = range->first > progress->former ? range->first : progress->former + 1;
+            uint64_t to = first <= range->last ? first : range->last + 1;
+
+            count_more(log, range->stream, sink, &(struct vmlog_counts){ .delivered = to - from });
+        }
         if (progress->reached < range->last)
             progress->reached = range->last;
         if (first > range->last)
             continue;
-        extend_gap(cursor, progress, first, range->last, reason);
+        extend_gap(log, sink, range->stream, first, range->last, reason);
         given_up += range->last - first + 1;
     }
     stub->given_up |= BIT(sink);
@@ -126,10 +132,10 @@ vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason)
 
     while ((entry = look(&at, BIT(sink))) || at_stub(&at)) {
         if (entry) {
-            skipped += give_up(cursor, sink, &at, reason);
+            skipped += give_up(log, sink, &at, reason);
             pass(&at, 1);
         } else {
-            skipped += give_up_stub(cursor, sink, at.chunk, reason);
+            skipped += give_up_stub(log, sink, at.chunk, reason);
             pass_chunk(&at);
         }
     }
@@ -151,7 +157,7 @@ void
 vmlog_give_up_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first,
                      uint64_t last, uint32_t reason)
 {
-    extend_gap(&log->cursors[sink], &stream->sinks[sink], first, last, reason);
+    extend_gap(log, sink, stream, first, last, reason);
     stop_for_gap(&log->cursors[sink]);
 }
 
@@ -168,10 +174,10 @@ vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, 
         (given_up > 0 && (progress->gap_first != last + 1 || told_up_to(cursor, progress) > 0)))
         return false;
     if (given_up == 0) {
-        extend_gap(cursor, progress, first, last, reason);
+        extend_gap(log, sink, stream, first, last, reason);
     } else {
         progress->gap_first = first;
-        progress->gapped += last - first + 1;
+        count_more(log, stream, sink, &(struct vmlog_counts){ .gapped = last - first + 1 });
     }
     progress->settled = progress->acked = progress->sent = progress->reported = progress->base = first - 1;
     stop_for_gap(cursor);

@@ -60,19 +60,25 @@ count_within(const struct vmlog_position *at, uint32_t count, size_t bytes)
 /* Counts the sequences of `count` entries of a run, from this one on, but not those that a former gimuxd has
  * counted: a gap may begin among them. */
 void
-vmlog_count(struct vmlog_progress *progress, const struct vmlog_entry *entry, uint32_t count, bool got)
+vmlog_count(struct vmlog *log, unsigned sink, const struct vmlog_entry *entry, uint32_t count, bool got)
 {
+    struct vmlog_progress *progress = &entry->stream->sinks[sink];
+    struct vmlog_counts *all = &log->pool->counts[sink];
     uint64_t fresh = entry->sequence + (count - 1) - progress->former;
     uint64_t sequences = (uint64_t)entry->count + (count - 1);
 
     if (sequences > fresh)
         sequences = fresh;
-    if (!got)
+    if (!got) {
         progress->filtered += sequences;
-    else if (entry->cls == VMLOG_GAP)
+        all->filtered += sequences;
+    } else if (entry->cls == VMLOG_GAP) {
         progress->gapped += sequences;
-    else
+        all->gapped += sequences;
+    } else {
         progress->delivered += sequences;
+        all->delivered += sequences;
+    }
 }
 
 void
@@ -85,6 +91,7 @@ vmlog_mark_done(struct vmlog_chunk *chunk, struct vmlog_entry *entry, unsigned s
 
 /* What a peek goes through. */
 struct walk {
+    struct vmlog *log;
     struct vmlog_cursor *cursor;
     unsigned sink;
     const struct vmlog_filter *filter;
@@ -108,7 +115,7 @@ settle_early(struct walk *walk, struct vmlog_entry *entry, const uint8_t *frame)
         return; /* given up, or counted when this was peeked at before */
     if (entry->sequence > progress->former) {
         walk->at.chunk->begun |= bit;
-        vmlog_count(progress, entry, 1,
+        vmlog_count(walk->log, walk->sink, entry, 1,
                     walk->at.number < walk->cursor->reached.number ? !(entry->filtered & bit)
                                                                    : wanted(walk->filter, entry, frame));
     }
@@ -196,7 +203,8 @@ vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter, 
 {
     struct vmlog_cursor *cursor = &log->cursors[sink];
     size_t had = batch->bytes;
-    struct walk walk = { .cursor = cursor,
+    struct walk walk = { .log = log,
+                         .cursor = cursor,
                          .sink = sink,
                          .filter = filter,
                          .connection = connection,
@@ -304,8 +312,9 @@ vmlog_has_more(const struct vmlog *log, unsigned sink)
 /* Settles the entries at the ack position that can be, up to entry number `end`, and within one chunk.
  * Returns false at the first that cannot. */
 static bool
-settle_entries(struct vmlog_cursor *cursor, unsigned sink, uint64_t end)
+settle_entries(struct vmlog *log, unsigned sink, uint64_t end)
 {
+    struct vmlog_cursor *cursor = &log->cursors[sink];
     struct vmlog_position *at = &cursor->ack;
     uint16_t bit = BIT(sink);
     uint32_t count;
@@ -329,7 +338,7 @@ settle_entries(struct vmlog_cursor *cursor, unsigned sink, uint64_t end)
             cursor->inflight -= len;
         if (!done) {
             cursor->span -= len + count * sizeof(*entry);
-            vmlog_count(progress, entry, count, !filtered);
+            vmlog_count(log, sink, entry, count, !filtered);
         }
         if (progress->settled < last)
             progress->settled = last;
@@ -345,7 +354,7 @@ vmlog_advance_ack(struct vmlog *log, unsigned sink)
     struct vmlog_chunk *from = cursor->ack.chunk;
 
     while (cursor->ack.number < cursor->sent.number && look(&cursor->ack, BIT(sink)) &&
-           cursor->ack.number < cursor->sent.number && settle_entries(cursor, sink, cursor->sent.number))
+           cursor->ack.number < cursor->sent.number && settle_entries(log, sink, cursor->sent.number))
         ;
     /* Nothing of a chunk that it has behind it is kept for this sink, though what comes next is in a file. */
     look(&cursor->reached, BIT(sink));

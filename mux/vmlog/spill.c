@@ -72,16 +72,17 @@ vmlog_settled_number(const struct vmlog *log)
 {
     uint64_t number = log->next_number;
 
-    VMLOG_EACH_JOINED (log, sink)
-        if (log->cursors[sink].ack.number < number)
-            number = log->cursors[sink].ack.number;
+    EACH_JOINED(log, sink)
+    if (log->cursors[sink].ack.number < number)
+        number = log->cursors[sink].ack.number;
     return number;
 }
 
 bool
 vmlog_is_delivered(const struct vmlog *log, const struct vmlog_stream *stream)
 {
-    VMLOG_EACH_JOINED (log, sink) {
+    EACH_JOINED(log, sink)
+    {
         const struct vmlog_cursor *cursor = &log->cursors[sink];
 
         if (cursor->durability == VMLOG_RECORDED && stream->sinks[sink].settled < stream->accepted)
@@ -171,7 +172,8 @@ replace(struct vmlog *log, struct vmlog_chunk *from, struct vmlog_chunk *to)
     log->bytes += to->stub ? 0 : to->size;
     log->bytes -= from->stub ? 0 : from->size;
     move_position(&log->accept, from, to);
-    VMLOG_EACH_JOINED (log, sink) {
+    EACH_JOINED(log, sink)
+    {
         struct vmlog_cursor *cursor = &log->cursors[sink];
 
         move_position(&cursor->ack, from, to);
@@ -301,8 +303,13 @@ vmlog_load_end(struct vmlog *log, struct vmlog_chunk *stub, struct vmlog_chunk *
 void
 vmlog_add_stub(struct vmlog *log, struct vmlog_chunk *stub)
 {
+    const struct vmlog_range *ranges = vmlog_stub_ranges(stub);
+
     stub->first_number = log->next_number;
     log->next_number += stub->count;
+    log->recorded = log->next_number;
+    for (uint32_t i = 0; i < stub->used; i++)
+        ranges[i].stream->unaccepted_bytes += ranges[i].record_bytes;
     stub->prev = log->last;
     if (log->last)
         log->last->next = stub;
@@ -313,8 +320,33 @@ vmlog_add_stub(struct vmlog *log, struct vmlog_chunk *stub)
         log->accept = (struct vmlog_position){ stub, 0, stub->first_number };
 }
 
+bool
+vmlog_add_missing(struct vmlog *log, struct vmlog_stream *stream, uint64_t last)
+{
+    uint32_t more = 1 + (uint32_t)((last - stream->last) / UINT32_MAX);
+
+    stream->last = last;
+    for (struct vmlog_chunk *stub = log->last; stub; stub = stub->prev) {
+        struct vmlog_range *ranges = vmlog_stub_ranges(stub);
+
+        for (uint32_t i = 0; i < stub->used; i++) {
+            if (ranges[i].stream != stream)
+                continue;
+            ranges[i].last = last;
+            stub->count += more;
+            log->next_number += more;
+            log->recorded = log->next_number;
+            for (stub = stub->next; stub; stub = stub->next)
+                stub->first_number += more;
+            return true;
+        }
+    }
+    return false;
+}
+
 void
-vmlog_join_stream_saved(struct vmlog_stream *stream, unsigned sink, const struct vmlog_saved *saved)
+vmlog_join_stream_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream,
+                        const struct vmlog_saved *saved)
 {
     struct vmlog_progress *progress = &stream->sinks[sink];
 
@@ -323,9 +355,7 @@ vmlog_join_stream_saved(struct vmlog_stream *stream, unsigned sink, const struct
     progress->settled = progress->former = progress->reported = progress->reached = saved->settled;
     progress->acked = saved->acked > saved->settled ? saved->acked : saved->settled;
     progress->sent = progress->acked;
-    progress->delivered = saved->delivered;
-    progress->filtered = saved->filtered;
-    progress->gapped = saved->gapped;
+    count_more(log, stream, sink, &(struct vmlog_counts){ saved->delivered, saved->filtered, saved->gapped });
     progress->base = saved->settled - saved->delivered - saved->filtered - saved->gapped;
     progress->recorded = UINT64_MAX;
     if (progress->filtered > 0)
@@ -387,7 +417,7 @@ vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, u
     uint64_t had = progress->acked < first - 1 ? progress->acked : first - 1;
 
     if (had > progress->settled) { /* it had these ahead of their turn, and no entry will say so */
-        progress->delivered += had - progress->settled;
+        count_more(log, stream, sink, &(struct vmlog_counts){ .delivered = had - progress->settled });
         progress->settled = progress->former = progress->reached = had;
     }
     if (first > progress->acked + 1)
@@ -406,8 +436,9 @@ take_from(uint64_t *count, uint64_t *ahead)
 /* What the SVM acknowledged ahead of its turn is counted and not settled; it will be counted again. Behind a
  * gap that it had already, more may be settled than is counted; that will be counted, too. */
 struct vmlog_saved
-vmlog_save(const struct vmlog_progress *progress, uint64_t last)
+vmlog_save(const struct vmlog_stream *stream, unsigned sink, uint64_t last)
 {
+    const struct vmlog_progress *progress = &stream->sinks[sink];
     uint64_t open = progress->gap_last ? progress->gap_last - progress->gap_first + 1 : 0;
     uint64_t counted = progress->base + progress->delivered + progress->filtered + progress->gapped - open;
     struct vmlog_saved saved = { .settled = progress->settled < last ? progress->settled : last,

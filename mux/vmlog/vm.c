@@ -1,6 +1,8 @@
 /* VMs and their streams: who there is, by UUID and by stream number. Pure; the queue of a VM is its vmlog. */
-#include "mux/vmlog/vm.h"
+#include "mux/vmlog/inner.h"
 
+#include <stdalign.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,56 +15,45 @@ vm_find(const struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
     return vm;
 }
 
-static void
-count_stream(const struct stream *stream, unsigned sink, struct vm_counts *counts)
+struct vmlog_counts
+vm_table_forgotten(const struct vm_table *table, unsigned sink)
 {
-    if (sink >= stream->log.slots)
-        return;
-    counts->delivered += stream->log.sinks[sink].delivered;
-    counts->filtered += stream->log.sinks[sink].filtered;
-    counts->gapped += stream->log.sinks[sink].gapped;
-}
+    struct vmlog_counts counts = table->pool->counts[sink];
 
-void
-vm_count(const struct vm_table *table, const struct vm *vm, unsigned sink, struct vm_counts *counts)
-{
-    const struct stream *stream;
-
-    if (vm) {
-        LIST_FOREACH (stream, &vm->streams, of_vm)
-            count_stream(stream, sink, counts);
-        return;
+    for (const struct stream *stream = table->streams; stream; stream = stream->hh.next) {
+        if (sink >= stream->log.slots)
+            continue;
+        counts.delivered -= stream->log.sinks[sink].delivered;
+        counts.filtered -= stream->log.sinks[sink].filtered;
+        counts.gapped -= stream->log.sinks[sink].gapped;
     }
-    counts->delivered += table->forgotten[sink].delivered;
-    counts->filtered += table->forgotten[sink].filtered;
-    counts->gapped += table->forgotten[sink].gapped;
-    for (stream = table->streams; stream; stream = stream->hh.next)
-        count_stream(stream, sink, counts);
+    return counts;
 }
 
 void
 vm_stream_forget(struct vm_table *table, struct stream *stream)
 {
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        count_stream(stream, sink, &table->forgotten[sink]);
     LIST_REMOVE(stream, of_vm);
-    stream->vm->stream_count--;
-    if (stream->vm->own == stream)
-        stream->vm->own = NULL;
+    stream->about.vm->stream_count--;
     HASH_DEL(table->streams, stream);
     vmlog_stream_fini(&stream->log);
     free(stream);
 }
 
-void
-vm_clear_saved(struct vm *vm)
+/* The owner's part stands before the VM. */
+static struct vm *
+make_vm(size_t part)
 {
-    while (vm->saved) {
-        struct vm_saved *next = vm->saved->next;
+    char *memory = calloc(1, part + sizeof(struct vm));
 
-        free(vm->saved);
-        vm->saved = next;
-    }
+    assert(part % alignof(struct vm) == 0);
+    return memory ? (struct vm *)(void *)(memory + part) : NULL;
+}
+
+static void
+free_vm(const struct vm_table *table, struct vm *vm)
+{
+    free(vm_part(vm, table->ops.part));
 }
 
 static void
@@ -71,29 +62,20 @@ forget_vm(struct vm_table *table, struct vm *vm)
     while (!LIST_EMPTY(&vm->streams))
         vm_stream_forget(table, LIST_FIRST(&vm->streams));
     vmlog_fini(&vm->log);
-    vm_clear_saved(vm);
     if (table->forgets)
         table->forgets(vm);
     HASH_DEL(table->vms, vm);
-    free(vm);
+    free_vm(table, vm);
 }
 
 /* Nothing is queued, and no gap waits to be told or acknowledged. */
 static bool
 is_settled(const struct vm *vm)
 {
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (vm->turns[sink].active ||
-            (vmlog_has_joined(&vm->log, sink) && vm->log.cursors[sink].gaps_open > 0))
-            return false;
+    EACH_JOINED(&vm->log, sink)
+    if (vm->log.cursors[sink].gaps_open > 0)
+        return false;
     return !vm->log.first;
-}
-
-/* Nothing that anybody could still ask for. */
-static bool
-is_idle(const struct vm *vm)
-{
-    return vm->connected == 0 && !vm->paused && !vm->dirty && is_settled(vm);
 }
 
 struct vm *
@@ -104,7 +86,7 @@ vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
 
     if (HASH_COUNT(table->vms) >= table->limit) {
         HASH_ITER (hh, table->vms, vm, next) {
-            if (is_idle(vm)) {
+            if (is_settled(vm) && !(table->ops.in_use && table->ops.in_use(vm))) {
                 forget_vm(table, vm);
                 break;
             }
@@ -112,20 +94,20 @@ vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
     }
     if (HASH_COUNT(table->vms) >= table->limit)
         return NULL;
-    vm = calloc(1, sizeof(*vm));
+    vm = make_vm(table->ops.part);
     if (!vm)
         return NULL;
     memcpy(vm->uuid, uuid, GR_UUID_SIZE);
     gr_uuid_format(uuid, vm->uuid_text);
     vmlog_init(&vm->log, table->pool);
     if (!vmlog_make_slots(&vm->log, table->slots)) {
-        free(vm);
+        free_vm(table, vm);
         return NULL;
     }
     LIST_INIT(&vm->streams);
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        vm->turns[sink].vm = vm;
     HASH_ADD(hh, table->vms, uuid, GR_UUID_SIZE, vm);
+    if (table->ops.made)
+        table->ops.made(vm);
     return vm;
 }
 
@@ -144,15 +126,164 @@ vm_table_make_slots(struct vm_table *table, unsigned slots)
     return true;
 }
 
+struct vm_table *
+vm_table_new(struct vmlog_pool *pool, const struct vm_table_ops *ops)
+{
+    struct vm_table *table = calloc(1, sizeof(*table));
+
+    if (!table)
+        return NULL;
+    table->pool = pool;
+    table->ops = *ops;
+    return table;
+}
+
 void
-vm_table_fini(struct vm_table *table)
+vm_table_free(struct vm_table *table)
 {
     struct vm *vm;
     struct vm *next;
 
+    if (!table)
+        return;
     HASH_ITER (hh, table->vms, vm, next)
         forget_vm(table, vm);
     vmlog_pool_fini(table->pool);
+    free(table);
+}
+
+void
+vm_table_set_limit(struct vm_table *table, uint32_t limit)
+{
+    table->limit = limit;
+}
+
+void
+vm_table_on_forget(struct vm_table *table, void (*forgets)(struct vm *vm))
+{
+    table->forgets = forgets;
+}
+
+struct vmlog_pool *
+vm_table_pool(const struct vm_table *table)
+{
+    return table->pool;
+}
+
+unsigned
+vm_table_slots(const struct vm_table *table)
+{
+    return table->slots;
+}
+
+size_t
+vm_memory_bound(size_t part)
+{
+    size_t stream = sizeof(struct stream) + VMLOG_SINKS * sizeof(struct vmlog_progress);
+
+    return sizeof(struct vm) + part + VMLOG_SINKS * sizeof(struct vmlog_cursor) + VM_STREAMS_MAX * stream;
+}
+
+unsigned
+vm_table_count(const struct vm_table *table)
+{
+    return HASH_COUNT(table->vms);
+}
+
+/* ---- what others may know of a VM ---- */
+
+struct vm *
+vm_next(const struct vm_table *table, const struct vm *vm)
+{
+    return vm ? vm->hh.next : table->vms;
+}
+
+const uint8_t *
+vm_uuid(const struct vm *vm)
+{
+    return vm->uuid;
+}
+
+const char *
+vm_uuid_text(const struct vm *vm)
+{
+    return vm->uuid_text;
+}
+
+struct store_vm *
+vm_files(const struct vm *vm)
+{
+    return vm->files;
+}
+
+void
+vm_set_files(struct vm *vm, struct store_vm *files)
+{
+    vm->files = files;
+}
+
+unsigned
+vm_stream_count(const struct vm *vm)
+{
+    return vm->stream_count;
+}
+
+/* ---- streams ---- */
+
+struct stream *
+vm_next_stream(const struct vm *vm, const struct stream *stream)
+{
+    return stream ? LIST_NEXT(stream, of_vm) : LIST_FIRST(&vm->streams);
+}
+
+struct stream *
+vm_table_next_stream(const struct vm_table *table, const struct stream *stream)
+{
+    return stream ? stream->hh.next : table->streams;
+}
+
+void
+stream_describe(struct stream *stream, const char *build, const char *guest_os, uint32_t cid)
+{
+    snprintf(stream->about.build, sizeof(stream->about.build), "%s", build);
+    snprintf(stream->about.guest_os, sizeof(stream->about.guest_os), "%s", guest_os);
+    stream->about.cid = cid;
+}
+
+void
+stream_set_start(struct stream *stream, uint64_t start)
+{
+    stream->about.start = start;
+}
+
+void
+stream_set_ended(struct stream *stream, bool ended)
+{
+    stream->about.ended = ended;
+}
+
+void
+stream_set_silent(struct stream *stream, bool silent)
+{
+    stream->about.silent = silent;
+}
+
+void *
+stream_guest(const struct stream *stream)
+{
+    return stream->guest;
+}
+
+void
+stream_set_guest(struct stream *stream, void *guest)
+{
+    stream->guest = guest;
+}
+
+bool
+vm_stream_was(const struct vm_table *table, uint32_t id)
+{
+    return id > 0 && id <= table->next_stream;
 }
 
 struct stream *
@@ -170,7 +301,7 @@ vm_stream_find(const struct vm *vm, uint16_t driver, const uint8_t boot_id[GR_UU
     struct stream *stream;
 
     LIST_FOREACH (stream, &vm->streams, of_vm)
-        if (stream->driver == driver && memcmp(stream->boot_id, boot_id, GR_UUID_SIZE) == 0)
+        if (stream->about.driver == driver && memcmp(stream->about.boot_id, boot_id, GR_UUID_SIZE) == 0)
             return stream;
     return NULL;
 }
@@ -182,9 +313,11 @@ vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t driver, const uint
     struct stream *stream;
     struct stream *next;
 
-    for (stream = is_settled(vm) ? LIST_FIRST(&vm->streams) : NULL; stream; stream = next) {
+    bool unused = is_settled(vm) && !(table->ops.in_turn && table->ops.in_turn(vm));
+
+    for (stream = unused ? LIST_FIRST(&vm->streams) : NULL; stream; stream = next) {
         next = LIST_NEXT(stream, of_vm);
-        if (stream->ended && !stream->guest)
+        if (stream->about.ended && !stream->guest)
             vm_stream_forget(table, stream);
     }
     if (vm->stream_count >= VM_STREAMS_MAX)
@@ -204,15 +337,15 @@ vm_stream_restore(struct vm_table *table, struct vm *vm, uint16_t driver, const 
         free(stream);
         return NULL;
     }
-    stream->log.id = id;
+    stream->log.id = stream->about.id = id;
     if (table->next_stream < id)
         table->next_stream = id;
     stream->log.last = stream->log.accepted = start - 1;
-    stream->vm = vm;
-    stream->driver = driver;
-    memcpy(stream->boot_id, boot_id, GR_UUID_SIZE);
-    gr_uuid_format(boot_id, stream->boot_text);
-    stream->start = start;
+    stream->about.vm = vm;
+    stream->about.driver = driver;
+    memcpy(stream->about.boot_id, boot_id, GR_UUID_SIZE);
+    gr_uuid_format(boot_id, stream->about.boot_text);
+    stream->about.start = start;
     LIST_INSERT_HEAD(&vm->streams, stream, of_vm);
     vm->stream_count++;
     HASH_ADD(hh, table->streams, log.id, sizeof(stream->log.id), stream);

@@ -1,25 +1,109 @@
-/* VMs and their streams: who there is, by UUID and by stream number. Pure; the queue of a VM is its vmlog. */
+/* VMs and their streams: who there is, by UUID and by stream number. Pure; the queue of a VM is its log. */
 #ifndef GIMUX_VMLOG_VM_H
 #define GIMUX_VMLOG_VM_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/queue.h>
-#include <uthash.h>
 
 #include "mux/vmlog/vmlog.h"
 #include "proto/guest_record.h"
 
 #define VM_STREAMS_MAX 16 /* streams of one VM that are not settled yet, ended ones included */
 #define VM_TEXT_MAX    96 /* a driver's build, a guest's OS */
-#define VM_DRIVER_GIMUXD                                                                                     \
-    6 /* beside enum gr_driver: gimuxd's own events (GIMUX__V1__DRIVER__DRIVER_GIMUXD)                       \
-       */
 
-/* One driver of one VM for one boot. */
-struct stream {
-    struct vmlog_stream log; /* sequences; log.id is the stream's number */
+/* Beside enum gr_driver: gimuxd's own events (GIMUX__V1__DRIVER__DRIVER_GIMUXD). */
+#define VM_DRIVER_GIMUXD 6
+
+struct vm;
+struct stream; /* one driver of one VM for one boot */
+struct vm_table;
+struct store_vm;
+
+/* ---- all of them ---- */
+
+/* What the owner of a table adds to it. */
+struct vm_table_ops {
+    size_t part;                 /* bytes that the owner keeps of each VM, a multiple of 8: see vm_part */
+    void (*made)(struct vm *vm); /* a VM was made; or NULL */
+    /* Whether a VM whose log is empty must stay all the same; whether its streams must. */
+    bool (*in_use)(const struct vm *vm);
+    bool (*in_turn)(const struct vm *vm);
+};
+
+/* NULL if out of memory. `pool` is for the chunks of all logs, and must stay. */
+struct vm_table *vm_table_new(struct vmlog_pool *pool, const struct vm_table_ops *ops);
+
+/* Forgets everything. NULL is fine. */
+void vm_table_free(struct vm_table *table);
+
+/* As many VMs there may be. */
+void vm_table_set_limit(struct vm_table *table, uint32_t limit);
+
+/* Called before a VM is freed, from now on; NULL: nothing is. */
+void vm_table_on_forget(struct vm_table *table, void (*forgets)(struct vm *vm));
+
+struct vmlog_pool *vm_table_pool(const struct vm_table *table);
+
+/* Every log and stream, those to come too, has room for sinks in slots 0 .. slots-1 from now on. False if out
+ * of memory: then some have it, and nobody may count on it. */
+bool vm_table_make_slots(struct vm_table *table, unsigned slots);
+unsigned vm_table_slots(const struct vm_table *table);
+
+unsigned vm_table_count(const struct vm_table *table); /* VMs */
+
+/* Bytes that a VM takes at most, with VM_STREAMS_MAX streams and VMLOG_SINKS sinks, its log's chunks left
+ * out. */
+size_t vm_memory_bound(size_t part);
+
+/* Of what the sink got (pool->counts), the part that belongs to streams that are no more. Walks over all
+ * streams. */
+struct vmlog_counts vm_table_forgotten(const struct vm_table *table, unsigned sink);
+
+/* ---- VMs ---- */
+
+struct vm *vm_find(const struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE]);
+
+/* Walks over all VMs, the oldest first: `vm` NULL is the beginning, NULL is the end. */
+struct vm *vm_next(const struct vm_table *table, const struct vm *vm);
+
+/* Makes a VM. At the table's limit, forgets one that is not in use and has nothing queued; NULL if there is
+ * none such, or no memory. The caller makes the sinks join its log. */
+struct vm *vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE]);
+
+const uint8_t *vm_uuid(const struct vm *vm);
+const char *vm_uuid_text(const struct vm *vm);
+
+/* Its queue. */
+static inline struct vmlog *
+vm_log(struct vm *vm)
+{
+    return (struct vmlog *)(void *)vm; /* its first member */
+}
+
+static inline const struct vmlog *
+vm_log_of(const struct vm *vm)
+{
+    return (const struct vmlog *)(const void *)vm;
+}
+
+/* What the table's owner keeps of it, ops.part bytes, zeroed when the VM was made: it stands before the VM.
+ */
+static inline void *
+vm_part(const struct vm *vm, size_t part)
+{
+    return (char *)(uintptr_t)vm - part;
+}
+
+/* The store's, or NULL. */
+struct store_vm *vm_files(const struct vm *vm);
+void vm_set_files(struct vm *vm, struct store_vm *files);
+
+/* ---- streams ---- */
+
+/* Who a stream is, to be read, not written. */
+struct stream_about {
     struct vm *vm;
+    uint32_t id;     /* the stream's number */
     uint16_t driver; /* enum gr_driver or VM_DRIVER_GIMUXD */
     uint8_t boot_id[GR_UUID_SIZE];
     char boot_text[GR_UUID_TEXT];
@@ -29,100 +113,86 @@ struct stream {
     uint32_t cid;   /* vsock peer, 0 if none */
     bool ended;     /* nothing more will come */
     bool silent;    /* connected, but told as lost */
-    void *guest;    /* the session that is connected, or NULL; the owner's */
-    LIST_ENTRY(stream) of_vm;
-    UT_hash_handle hh; /* by log.id */
 };
 
-/* A VM's place in the round of one sink. */
-struct vm_turn {
-    struct vm *vm;
-    int64_t deficit; /* bytes that it may still send in its turn; negative: what it sent too much before */
-    size_t held;     /* bytes of memory, as counted in sink->held */
-    bool active;     /* in the sink's ring */
-    bool starving;   /* what comes next is in a file, and nothing more may be loaded now */
-    uint32_t mark;   /* the number of the entry behind the one whose delivery is timed, its low 32 bits */
-    uint64_t marked; /* loop_turn_began of the turn that brought that entry; 0: there is none */
-    TAILQ_ENTRY(vm_turn) ring;
-};
+static inline const struct stream_about *
+stream_about(const struct stream *stream)
+{
+    return (const struct stream_about *)(const void *)stream; /* its first member */
+}
 
-/* What a VM's drivers have sent, of whatever kind; see flood.h. */
-struct vm_traffic {
-    uint64_t records;
-    uint64_t bytes;
-    uint64_t seen_records; /* at the last look */
-    uint64_t seen_bytes;
-    bool flooding;
-};
+static inline struct vm *
+stream_vm(const struct stream *stream)
+{
+    return stream_about(stream)->vm;
+}
 
-struct vm {
-    uint8_t uuid[GR_UUID_SIZE];
-    char uuid_text[GR_UUID_TEXT];
-    struct vmlog log;
-    LIST_HEAD(stream_list, stream) streams;
-    unsigned stream_count;
-    unsigned connected; /* streams with a guest */
-    uint64_t events;    /* sequences taken from its drivers */
-    struct vm_traffic traffic;
-    bool paused;        /* its guests are not read, because the log is full */
-    size_t refused;     /* bytes of memory that a record needs for which there was none; else 0 */
-    bool dirty;         /* in the route's list of VMs to look after at the end of the turn */
-    bool grown;         /* sinks must hear that its log has */
-    uint16_t power;     /* enum gr_power_op of the last lifecycle event about it, 0: none */
-    struct stream *own; /* gimuxd's stream of this VM, or NULL */
-    struct vm_turn turns[VMLOG_SINKS];
-    struct store_vm *files; /* the store's, or NULL */
-    bool damaged;           /* its files were, when they were taken up */
-    struct vm_saved *saved; /* positions of solutions that were in files, until all have joined */
-    LIST_ENTRY(vm) in_paused;
-    TAILQ_ENTRY(vm) in_dirty;
-    UT_hash_handle hh; /* by uuid */
-};
+/* Texts are cut to VM_TEXT_MAX. */
+void stream_describe(struct stream *stream, const char *build, const char *guest_os, uint32_t cid);
+void stream_set_start(struct stream *stream, uint64_t start);
+void stream_set_ended(struct stream *stream, bool ended);
+void stream_set_silent(struct stream *stream, bool silent);
 
-/* How far a solution was in a stream, from a file. */
-struct vm_saved {
-    char solution[64]; /* its name */
-    struct stream *stream;
-    struct vmlog_saved at;
-    struct vm_saved *next;
-};
+/* The session that is connected, or NULL; the table's owner's. */
+void *stream_guest(const struct stream *stream);
+void stream_set_guest(struct stream *stream, void *guest);
 
-/* What one sink got, in sequences. */
-struct vm_counts {
-    uint64_t delivered;
-    uint64_t filtered;
-    uint64_t gapped;
-};
+/* What its VM's log keeps of it; and back. */
+static inline struct vmlog_stream *
+stream_log(struct stream *stream)
+{
+    return (struct vmlog_stream *)(void *)((char *)stream + sizeof(struct stream_about)); /* its second */
+}
 
-struct vm_table {
-    struct vm *vms;
-    struct stream *streams;
-    struct vmlog_pool *pool;
-    uint32_t limit; /* VMs */
-    unsigned slots; /* that every log and stream has: vm_table_make_slots */
-    uint32_t next_stream;
-    void (*forgets)(struct vm *vm);          /* called before a VM is freed, or NULL */
-    struct vm_counts forgotten[VMLOG_SINKS]; /* of streams that are no more */
-};
+static inline const struct vmlog_stream *
+stream_log_of(const struct stream *stream)
+{
+    return (const struct vmlog_stream *)(const void *)((const char *)stream + sizeof(struct stream_about));
+}
 
-struct vm *vm_find(const struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE]);
+static inline struct stream *
+stream_of_log(struct vmlog_stream *log)
+{
+    return (struct stream *)(void *)((char *)log - sizeof(struct stream_about));
+}
 
-/* Makes a VM. At the table's limit, forgets one that has no driver connected and nothing queued; NULL if
- * there is none such, or no memory. The caller makes the sinks join its log. */
-struct vm *vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE]);
+static inline uint32_t
+stream_id(const struct stream *stream)
+{
+    return stream_about(stream)->id;
+}
 
-/* Every log and stream, those to come too, has room for sinks in slots 0 .. slots-1 from now on. False if out
- * of memory: then some have it, and nobody may count on it. */
-bool vm_table_make_slots(struct vm_table *table, unsigned slots);
+static inline uint64_t
+stream_last(const struct stream *stream)
+{
+    return vmlog_stream_last(stream_log_of(stream));
+}
 
-/* Adds what the sink got of the VM's streams (vm NULL: of all, forgotten ones included) to *counts. */
-void vm_count(const struct vm_table *table, const struct vm *vm, unsigned sink, struct vm_counts *counts);
+static inline uint64_t
+stream_accepted(const struct stream *stream)
+{
+    return vmlog_stream_accepted(stream_log_of(stream));
+}
 
-/* Forgets everything. */
-void vm_table_fini(struct vm_table *table);
+static inline const struct vmlog_progress *
+stream_progress(const struct stream *stream, unsigned sink)
+{
+    return vmlog_progress(stream_log_of(stream), sink);
+}
+
+/* Walks over the VM's streams, the newest first, and over all, by ascending number; NULL as in vm_next. */
+struct stream *vm_next_stream(const struct vm *vm, const struct stream *stream);
+struct stream *vm_table_next_stream(const struct vm_table *table, const struct stream *stream);
+unsigned vm_stream_count(const struct vm *vm);
+
+#define VM_EACH_STREAM(vm, stream)                                                                           \
+    for ((stream) = vm_next_stream((vm), NULL); (stream); (stream) = vm_next_stream((vm), (stream)))
 
 struct stream *vm_stream_by_id(const struct vm_table *table, uint32_t id);
 struct stream *vm_stream_find(const struct vm *vm, uint16_t driver, const uint8_t boot_id[GR_UUID_SIZE]);
+
+/* Whether there was ever a stream of that number. */
+bool vm_stream_was(const struct vm_table *table, uint32_t id);
 
 /* Makes a stream whose first sequence will be `start`. First forgets ended streams of the VM if nothing is
  * queued. NULL at VM_STREAMS_MAX, or if out of memory. */
@@ -136,8 +206,5 @@ struct stream *vm_stream_restore(struct vm_table *table, struct vm *vm, uint16_t
 
 /* Forgets a stream of which nothing is queued. */
 void vm_stream_forget(struct vm_table *table, struct stream *stream);
-
-/* The VM's saved positions are needed no more. */
-void vm_clear_saved(struct vm *vm);
 
 #endif

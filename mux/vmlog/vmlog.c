@@ -60,6 +60,8 @@
 #include "proto/delimited.h"
 
 static_assert(VMLOG_SINKS <= 16, "sinks are bits of a uint16_t");
+static_assert(offsetof(struct vm, log) == 0, "vm_log");
+static_assert(offsetof(struct stream, log) == sizeof(struct stream_about), "stream_log");
 static_assert(CLASS_COUNT <= VMLOG_GAP, "classes and VMLOG_GAP are bits of a uint32_t");
 
 /* ---- chunks of a log ---- */
@@ -130,12 +132,13 @@ vmlog_release_if_settled(struct vmlog *log)
 {
     if (log->accept.number != log->next_number)
         return;
-    VMLOG_EACH_JOINED (log, sink)
-        if (!needs_nothing(log, sink))
-            return;
+    EACH_JOINED(log, sink)
+    if (!needs_nothing(log, sink))
+        return;
     remove_all(log);
     log->accept = end_of(log);
-    VMLOG_EACH_JOINED (log, sink) {
+    EACH_JOINED(log, sink)
+    {
         struct vmlog_cursor *cursor = &log->cursors[sink];
 
         cursor->ack = cursor->sent = cursor->reached = end_of(log);
@@ -194,9 +197,9 @@ accept_unrecorded(const struct vmlog *log, uint64_t target)
 {
     if (log->stall == VMLOG_WRITTEN)
         return log->recorded;
-    VMLOG_EACH_JOINED (log, sink)
-        if (log->stall == VMLOG_STALLED && log->cursors[sink].ack.number < target)
-            target = log->cursors[sink].ack.number;
+    EACH_JOINED(log, sink)
+    if (log->stall == VMLOG_STALLED && log->cursors[sink].ack.number < target)
+        target = log->cursors[sink].ack.number;
     return target > log->recorded ? target : log->recorded;
 }
 
@@ -206,7 +209,8 @@ vmlog_advance_accept(struct vmlog *log)
     struct vmlog_position *at = &log->accept;
     uint64_t target = log->next_number;
 
-    VMLOG_EACH_JOINED (log, sink) {
+    EACH_JOINED(log, sink)
+    {
         uint64_t by = vmlog_accepted_by(log, sink);
 
         if (by < target)
@@ -265,7 +269,8 @@ add_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
     log->end_byte += chunk->size;
     if (!log->accept.chunk)
         log->accept = end_of(log);
-    VMLOG_EACH_JOINED (log, sink) {
+    EACH_JOINED(log, sink)
+    {
         struct vmlog_cursor *cursor = &log->cursors[sink];
 
         chunk->holders |= BIT(sink);
@@ -430,10 +435,8 @@ vmlog_announce(struct vmlog_stream *stream, unsigned sink, uint32_t connection)
     progress->sent = progress->settled > progress->acked ? progress->settled : progress->acked;
 }
 
-/* ---- looking in ---- */
-
-uint64_t
-vmlog_unsettled(const struct vmlog *log, unsigned sink)
+void
+vmlog_unannounce(struct vmlog_stream *stream, unsigned sink)
 {
-    return log->next_number - log->cursors[sink].ack.number;
+    stream->sinks[sink].announced = 0;
 }

@@ -15,7 +15,12 @@
 
 #define VMLOG_SINKS 16u /* sinks are slots 0 .. VMLOG_SINKS-1 */
 
-/* How far one sink is in one stream. Sequences of the stream; 0 means none yet. */
+struct vmlog;        /* the queue of one VM */
+struct vmlog_stream; /* what it keeps of a stream */
+
+/* ---- streams ---- */
+
+/* How far one sink is in one stream, to be read, not written. Sequences of the stream; 0 means none yet. */
 struct vmlog_progress {
     uint64_t settled;   /* up to here all is delivered, filtered or in a gap that the SVM acknowledged */
     uint64_t acked;     /* up to here the SVM has acknowledged */
@@ -36,25 +41,37 @@ struct vmlog_progress {
     uint64_t base;     /* what is up to here is in no count */
 };
 
-/* What a log keeps of a stream. Embedded in the owner's stream object; zero-initialize, then set id and last.
- */
-struct vmlog_stream {
-    uint32_t id;
-    bool moved;                   /* accepted has grown since the owner last looked */
-    uint8_t slots;                /* of sinks */
-    uint64_t last;                /* highest sequence appended (or before the first) */
-    uint64_t accepted;            /* up to here no sink holds the guest back */
-    uint64_t unaccepted_bytes;    /* of records, appended and not accepted */
-    struct vmlog_progress *sinks; /* by slot; the stream's own */
-};
+/* Valid until sinks get more slots. */
+const struct vmlog_progress *vmlog_progress(const struct vmlog_stream *stream, unsigned sink);
 
-/* Room for sinks in slots 0 .. slots-1 (VMLOG_SINKS at most), which a sink must have before it joins, and
- * never less than there was: an idle VM pays for as many sinks as there are. Pointers into sinks are no more.
- * False if out of memory; all is then as it was. */
-bool vmlog_stream_make_slots(struct vmlog_stream *stream, unsigned slots);
+uint32_t vmlog_stream_id(const struct vmlog_stream *stream);
+uint64_t vmlog_stream_last(const struct vmlog_stream *stream); /* appended, or before the first */
+uint64_t vmlog_stream_accepted(
+    const struct vmlog_stream *stream); /* up to here no sink holds the guest back */
 
-/* Frees what the stream has of its own. */
-void vmlog_stream_fini(struct vmlog_stream *stream);
+/* Bytes of records, appended and not accepted. */
+uint64_t vmlog_stream_unaccepted(const struct vmlog_stream *stream);
+
+/* Whether `accepted` has grown since the last call. */
+bool vmlog_stream_moved(struct vmlog_stream *stream);
+
+/* For a stream that goes on where another process had it, or a file has it: how far it came, and how much of
+ * that is accepted. */
+void vmlog_stream_set_last(struct vmlog_stream *stream, uint64_t last);
+void vmlog_stream_set_accepted(struct vmlog_stream *stream, uint64_t accepted);
+
+/* The sink's progress is being told: reported is settled from now on, and the SVM may acknowledge so much. */
+void vmlog_stream_reported(struct vmlog_stream *stream, unsigned sink);
+
+/* It must be told anew: whether the last time reached the SVM nobody knows. */
+void vmlog_stream_report_anew(struct vmlog_stream *stream, unsigned sink);
+
+/* The sink's counts of the stream, which are 0, go on from these: another process counted so far. */
+void vmlog_count_on(struct vmlog *log, unsigned sink, struct vmlog_stream *stream,
+                    const struct vmlog_counts *counts);
+
+/* The sink's progress was written to a file: it says `settled`. */
+void vmlog_stream_recorded(struct vmlog_stream *stream, unsigned sink, uint64_t settled);
 
 /* What a sink wants: all entries of class_mask, but of these, `wants` is asked about those of key_mask (0: it
  * may be NULL), with their key: the path of a file event, the VM of a power event (not NUL-terminated), or
@@ -66,79 +83,40 @@ struct vmlog_filter {
     void *arg;
 };
 
-struct vmlog_position {
-    struct vmlog_chunk *chunk; /* NULL: the log is empty, or the next chunk to come */
-    uint32_t index;            /* of the entry in the chunk */
-    uint64_t number;           /* of the entry since the log began */
-};
-
-/* What holds a guest back for a sink's sake: until the SVM has acknowledged, or until it is in a file. */
-enum vmlog_durability { VMLOG_DELIVERED, VMLOG_RECORDED };
-
-struct vmlog_cursor {
-    enum vmlog_durability durability;
-    struct vmlog_position ack;     /* up to here all is settled */
-    struct vmlog_position sent;    /* up to here all is sent on this connection, filtered, or done */
-    struct vmlog_position reached; /* as far as sent ever was, or a skip went: the next skip begins here */
-    uint64_t accept_number;        /* up to here this sink holds no guest back: ack, or the end of a skip */
-    uint64_t gap_number;           /* where gaps must be told and acknowledged first; UINT64_MAX: none */
-    uint64_t peeked_number;        /* where the last vmlog_peek ended */
-    uint32_t gaps_open;            /* streams with a gap that is not acknowledged */
-    uint32_t gaps_untold;          /* of these, streams with a gap that was not told on this connection */
-    uint32_t rewinds;              /* calls of vmlog_rewind */
-    size_t inflight;               /* bytes sent and not acknowledged */
-    size_t span;                   /* bytes of the log from ack to sent, what was given up not counted */
-};
-
 /* A backed log that cannot be written, because the disk or a bound is full, or fails: what all sinks have
  * settled is accepted nonetheless. What a sink gave up, and what was sent to it, must be acknowledged first:
  * after a restart nobody else would know of it. One whose file failed to be synced has no files until it was
  * empty: there, what is given up waits for nobody. */
 enum vmlog_stall { VMLOG_WRITTEN, VMLOG_STALLED, VMLOG_BROKEN };
 
-struct vmlog {
-    struct vmlog_pool *pool;
-    struct vmlog_chunk *first;
-    struct vmlog_chunk *last;
-    size_t bytes;                 /* of chunks */
-    uint64_t next_number;         /* entries ever appended */
-    uint16_t joined;              /* bit per sink */
-    uint8_t slots;                /* of cursors */
-    bool backed;                  /* written to files: nothing is accepted that is not recorded */
-    enum vmlog_stall stall;       /* why it is not written at the time */
-    uint64_t recorded;            /* up to here all is in a file, or settled for all and that is in a file */
-    uint64_t end_byte;            /* bytes of chunks ever added */
-    struct vmlog_position accept; /* up to here no sink holds a guest back */
-    struct vmlog_cursor *cursors; /* by slot; the log's own */
-};
+/* ---- the log ---- */
 
-/* With no slots yet. */
-void vmlog_init(struct vmlog *log, struct vmlog_pool *pool);
+/* What holds a guest back for a sink's sake: until the SVM has acknowledged, or until it is in a file. */
+enum vmlog_durability { VMLOG_DELIVERED, VMLOG_RECORDED };
 
-/* The same for the log's cursors as vmlog_stream_make_slots. */
-bool vmlog_make_slots(struct vmlog *log, unsigned slots);
+/* Bytes of its chunks. */
+size_t vmlog_bytes(const struct vmlog *log);
 
-static inline bool
-vmlog_has_joined(const struct vmlog *log, unsigned sink)
-{
-    return log->joined >> sink & 1;
-}
+/* Entries ever appended, and how far, as such a number: no sink holds a guest back; all is in a file, or
+ * settled for all and that is in a file. */
+uint64_t vmlog_end_number(const struct vmlog *log);
+uint64_t vmlog_accept_number(const struct vmlog *log);
+uint64_t vmlog_recorded_number(const struct vmlog *log);
+
+bool vmlog_is_backed(
+    const struct vmlog *log); /* written to files: nothing is accepted that is not recorded */
+enum vmlog_stall vmlog_stall(const struct vmlog *log);
+
+/* Its chunks and stubs, the oldest first, by way of their next and prev. NULL: it is empty. */
+struct vmlog_chunk *vmlog_first_chunk(const struct vmlog *log);
+struct vmlog_chunk *vmlog_last_chunk(const struct vmlog *log);
 
 /* The first sink from `sink` on that has joined, or VMLOG_SINKS. */
-static inline unsigned
-vmlog_next_joined(const struct vmlog *log, unsigned sink)
-{
-    unsigned left = (unsigned)log->joined >> sink;
-
-    return left ? sink + (unsigned)__builtin_ctz(left) : VMLOG_SINKS;
-}
+unsigned vmlog_next_joined(const struct vmlog *log, unsigned sink);
 
 #define VMLOG_EACH_JOINED(log, sink)                                                                         \
     for (unsigned sink = vmlog_next_joined((log), 0); (sink) < VMLOG_SINKS;                                  \
          (sink) = vmlog_next_joined((log), (sink) + 1))
-
-/* Gives every chunk back to the pool, and the cursors. Streams must not be used with the log any more. */
-void vmlog_fini(struct vmlog *log);
 
 /* Room for a frame of `len` bytes at the end of the log, or NULL if the pool's limit would be passed (or
  * memory is out). At most DELIMITED_PREFIX_MAX + DELIMITED_FRAME_MAX bytes. `beyond`: a small frame of
@@ -156,13 +134,31 @@ void vmlog_commit(struct vmlog *log, const struct vmlog_entry *entry);
 void vmlog_join(struct vmlog *log, unsigned sink);
 void vmlog_join_stream(struct vmlog_stream *stream, unsigned sink);
 
-/* It ends to: what only it still held is released. */
+/* It no longer takes part: what only it still held is released. */
 void vmlog_leave(struct vmlog *log, unsigned sink);
+
+/* How far the sink is, as numbers of entries: all before it is sent on this connection, filtered, or done;
+ * all before it is settled, or was given up. */
+uint64_t vmlog_sent_number(const struct vmlog *log, unsigned sink);
+uint64_t vmlog_passed_number(const struct vmlog *log, unsigned sink);
+
+/* Bytes of the log from what is settled for the sink to what it was sent; what was given up does not count.
+ */
+size_t vmlog_span(const struct vmlog *log, unsigned sink);
+
+/* Bytes of memory that this span, and `more` bytes that were gathered, hold: in whole chunks. */
+size_t vmlog_held(const struct vmlog *log, unsigned sink, size_t more);
+
+/* Whether the sink has a gap that is not acknowledged. False for one that has not joined. */
+bool vmlog_has_open_gap(const struct vmlog *log, unsigned sink);
 
 /* The stream is announced on the sink's connection (a number of the caller's, not 0, new for every
  * connection). Call it before anything of the stream, a gap too, is sent; again is nothing. The first
  * sequence to tell the SVM of is then stream->sinks[sink].sent + 1. */
 void vmlog_announce(struct vmlog_stream *stream, unsigned sink, uint32_t connection);
+
+/* The SVM may forget it: should the stream go on, it is announced again. */
+void vmlog_unannounce(struct vmlog_stream *stream, unsigned sink);
 
 enum vmlog_peek {
     VMLOG_FRAMES,   /* frames to send were gathered; or none is left to send */
@@ -264,8 +260,14 @@ struct vmlog_chunk *vmlog_load_begin(struct vmlog *log, unsigned sink, const str
 void vmlog_load_add(struct vmlog_chunk *chunk, const struct vmlog_entry *entry, const uint8_t *frame);
 void vmlog_load_end(struct vmlog *log, struct vmlog_chunk *stub, struct vmlog_chunk *chunk);
 
-/* Taking up a log from files, before any sink joins: the next stub of it. Sets stub->first_number. */
+/* Taking up a log from files, before any sink joins: the next stub of it, which is recorded, and whose ranges
+ * are not accepted. Sets stub->first_number. */
 void vmlog_add_stub(struct vmlog *log, struct vmlog_chunk *stub);
+
+/* After the last stub: the stream had come to `last`, further than stubs have it. What is missing at its end
+ * belongs to the last stub that has anything of it; false if none has: then sinks find it missing when they
+ * join. */
+bool vmlog_add_missing(struct vmlog *log, struct vmlog_stream *stream, uint64_t last);
 
 /* How far a sink was in a stream, from a file. */
 struct vmlog_saved {
@@ -279,13 +281,14 @@ struct vmlog_saved {
 /* Instead of vmlog_join_stream, for a sink whose position in the stream was in a file; then vmlog_join_saved
  * instead of vmlog_join, and then vmlog_gap_saved for each stream: sequences that the sink has not settled
  * and that are in no stub become a gap. */
-void vmlog_join_stream_saved(struct vmlog_stream *stream, unsigned sink, const struct vmlog_saved *saved);
+void vmlog_join_stream_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream,
+                             const struct vmlog_saved *saved);
 void vmlog_join_saved(struct vmlog *log, unsigned sink);
 void vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint32_t reason);
 
 /* What is to be written to a file of the sink's progress; of what the file does not have, behind `last`, it
  * says only that the SVM has acknowledged it. */
-struct vmlog_saved vmlog_save(const struct vmlog_progress *progress, uint64_t last);
+struct vmlog_saved vmlog_save(const struct vmlog_stream *stream, unsigned sink, uint64_t last);
 
 /* Makes it say no more than that the sink has settled up to `last`; what the SVM has acknowledged stays. */
 void vmlog_saved_limit(struct vmlog_saved *saved, uint64_t last);

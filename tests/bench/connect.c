@@ -13,7 +13,7 @@
 #include "tests/bench/system_gimuxd.h"
 #include "tests/bench/wire.h"
 
-#define FIRST_VMS   64 /* whatever is allocated once is there after these */
+#define FIRST_VMS   64 /* what is allocated only once is allocated after these */
 #define CALM_US     20000
 #define CALM_TIMES  10
 #define CALM_MAX    250

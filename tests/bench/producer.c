@@ -15,7 +15,7 @@
 #define EVENTS_MAX  256
 #define POLL_NS     1000000u /* how often a paced run looks at its sockets */
 #define IDLE_MS     5
-#define BEHIND_NS   100000000u /* pacing that is so late begins anew */
+#define BEHIND_NS   100000000u /* pacing that is this late starts again */
 #define NSEC        UINT64_C(1000000000)
 #define LEAD        2048 /* events that one may be ahead of the slowest: all systems get the same mix */
 #define TURN_STRIDE 37   /* one after the other would be too regular */
@@ -117,7 +117,7 @@ send_round(struct producers *all)
     return any;
 }
 
-/* Whoever's turn it is and who can; false if nobody can. */
+/* Writes for the next producer that can; false if none can. */
 static bool
 send_any(struct producers *all)
 {

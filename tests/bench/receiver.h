@@ -49,7 +49,7 @@ struct receivers {
     struct receiver all[RECEIVERS_MAX];
     unsigned count;
     receiver_take *take;
-    receiver_ack *ack; /* NULL: the system wants none */
+    receiver_ack *ack; /* NULL: the system takes none */
     unsigned ack_us;   /* acknowledgements wait so long for more, 256 events at most */
     pthread_t thread;
     int poller;

@@ -13,7 +13,7 @@
 #define WINDOW                                                                                               \
     (256u << 10)      /* bytes that a driver keeps unacknowledged: what one in a kernel may well have        \
                        */
-#define DRAIN_MS 3000 /* nothing has come for so long: what is missing is lost */
+#define DRAIN_MS 3000 /* after this long without anything, what is missing is lost */
 #define ACK_MS   10000
 #define NSEC     1e9
 #define POLL_US  1000

@@ -4,6 +4,7 @@
 #define GIMUX_BENCH_SYSTEM_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "tests/bench/process.h"
 #include "tests/bench/producer.h"
@@ -29,7 +30,7 @@ struct system {
     tape_wrap *wrap;
     producer_listen *listen; /* NULL: it acknowledges nothing to producers */
     receiver_take *take;
-    receiver_ack *ack; /* NULL: it wants no acknowledgements */
+    receiver_ack *ack; /* NULL: it takes no acknowledgements */
 };
 
 /* All of them, ended by NULL; the first is the limit. */
@@ -40,6 +41,16 @@ extern const struct system system_limit, system_gimuxd, system_gimuxd_process, s
 
 /* Whether what it needs is installed. */
 bool system_is_there(const struct system *system, const char *programs);
+
+/* The wrap of systems whose messages are records, with nothing in front or behind. */
+static inline size_t
+system_wrap_nothing(const uint8_t *record, size_t len, uint8_t *out, uint32_t *head, uint32_t *tag)
+{
+    (void)head;
+    (void)tag;
+    memcpy(out, record, len);
+    return len;
+}
 
 /* Counts the record that begins at data and has all of its bytes there: for systems that deliver records as
  * they are. */

@@ -185,15 +185,6 @@ join_producer(struct run *run, struct producer *producer)
 }
 
 static size_t
-wrap(const uint8_t *record, size_t len, uint8_t *out, uint32_t *head, uint32_t *tag)
-{
-    (void)head; /* 0: nothing stands in front */
-    (void)tag;
-    memcpy(out, record, len);
-    return len;
-}
-
-static size_t
 listen_for_acks(struct producer *producer, const uint8_t *data, size_t len)
 {
     size_t used = 0;
@@ -323,15 +314,15 @@ take_other(struct receiver *receiver, const uint8_t *body, size_t size)
     Gimux__V1__Frame *frame = gimux__v1__frame__unpack(NULL, size, body);
 
     if (!frame) {
-        receiver->wrong = "a frame that is none";
+        receiver->wrong = "a malformed frame";
         return;
     }
     if (frame->body_case == GIMUX__V1__FRAME__BODY_STREAM_START)
         take_start(receiver, receiver->state, frame->stream_start);
     else if (frame->body_case == GIMUX__V1__FRAME__BODY_GAP)
-        receiver->wrong = "gimuxd told a gap";
+        receiver->wrong = "gimuxd sent a gap";
     else if (frame->body_case == GIMUX__V1__FRAME__BODY_BYE)
-        receiver->wrong = "gimuxd said Bye";
+        receiver->wrong = "gimuxd sent Bye";
     gimux__v1__frame__free_unpacked(frame, NULL);
 }
 
@@ -417,12 +408,12 @@ acknowledge(struct receiver *receiver)
     memcpy(start - (head_end - head), head, (size_t)(head_end - head));
     start -= head_end - head;
     if (!receiver_write(receiver, start, (size_t)(at - start)))
-        receiver->wrong = "gimuxd takes no acknowledgement";
+        receiver->wrong = "cannot send gimuxd an acknowledgement";
 }
 
 #define GIMUXD                                                                                               \
     .filetime = true, .start = start, .join_receiver = join_receiver, .join_producer = join_producer,        \
-    .wrap = wrap, .listen = listen_for_acks, .take = take, .ack = acknowledge
+    .wrap = system_wrap_nothing, .listen = listen_for_acks, .take = take, .ack = acknowledge
 
 const struct system system_gimuxd = { .name = "gimuxd",
                                       .text = "gimuxd, plain TCP, acknowledged by all",

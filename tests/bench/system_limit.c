@@ -50,15 +50,6 @@ join_producer(struct run *run, struct producer *producer)
     return producer->fd >= 0;
 }
 
-static size_t
-wrap(const uint8_t *record, size_t len, uint8_t *out, uint32_t *head, uint32_t *tag)
-{
-    (void)head; /* 0: nothing stands in front */
-    (void)tag;
-    memcpy(out, record, len);
-    return len;
-}
-
 /* Records say how long they are. */
 static size_t
 take(struct receiver *receiver, const uint8_t *data, size_t len)
@@ -71,7 +62,7 @@ take(struct receiver *receiver, const uint8_t *data, size_t len)
 
         memcpy(&size, data + used, sizeof(size));
         if (size < GR_HEADER_SIZE || size > MIX_RECORD_MAX) {
-            receiver->wrong = "bytes that are no record";
+            receiver->wrong = "bytes that are not a record";
             break;
         }
         if (size > len - used)
@@ -89,5 +80,5 @@ const struct system system_limit = { .name = "limit",
                                      .start = start,
                                      .join_receiver = join_receiver,
                                      .join_producer = join_producer,
-                                     .wrap = wrap,
+                                     .wrap = system_wrap_nothing,
                                      .take = take };

@@ -12,7 +12,7 @@
 #define CONNECT  "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n"
 #define LINE_MAX 1024
 
-/* What it is told at the start, at the most generous. */
+/* Its configuration, at the most generous. */
 #define CONF                                                                                                 \
     "listen: \"127.0.0.1:%u\"\nmax_pending: 1GB\nwrite_deadline: \"60s\"\nmax_control_line: 4KB\n"           \
     "ping_interval: \"600s\"\n"
@@ -121,7 +121,7 @@ take(struct receiver *receiver, const uint8_t *data, size_t len)
             break;
         if (at[0] != 'M') { /* PING, INFO, +OK */
             if (at[0] == '-')
-                receiver->wrong = "NATS says that something is wrong";
+                receiver->wrong = "NATS reports an error";
             if (at[0] == 'P' && at[1] == 'I')
                 receiver_write(receiver, "PONG\r\n", 6);
             used = (size_t)(end - data) + 2;
@@ -129,7 +129,7 @@ take(struct receiver *receiver, const uint8_t *data, size_t len)
         }
         size = message_size(at, end);
         if (size < GR_HEADER_SIZE) {
-            receiver->wrong = "a message that is no event";
+            receiver->wrong = "a message that is not an event";
             break;
         }
         if (end + 2 + size + 2 > data + len)
@@ -261,7 +261,7 @@ acknowledge(struct receiver *receiver)
     int len = snprintf(words, sizeof(words), "PUB %s 4\r\n+ACK\r\n", reply->subject);
 
     if (!receiver_write(receiver, words, (size_t)len))
-        receiver->wrong = "NATS takes no acknowledgement";
+        receiver->wrong = "cannot send NATS an acknowledgement";
 }
 
 const struct system system_jetstream = { .name = "jetstream",

@@ -47,7 +47,7 @@ join_receiver(struct run *run, struct receiver *receiver)
            wire_expect(receiver->fd, ":1\r\n", answer, sizeof(answer));
 }
 
-/* Redis answers every PUBLISH, unless it is told not to; that is the cheapest for it. */
+/* Redis answers every PUBLISH unless asked not to, which is cheapest for it. */
 static bool
 join_producer(struct run *run, struct producer *producer)
 {
@@ -81,7 +81,7 @@ take(struct receiver *receiver, const uint8_t *data, size_t len)
         size_t size = 0;
 
         if (memcmp(data + used, MESSAGE, front) != 0) {
-            receiver->wrong = "bytes that are no message";
+            receiver->wrong = "bytes that are not a message";
             break;
         }
         while (*at >= '0' && *at <= '9' && size < MIX_RECORD_MAX)

@@ -113,7 +113,7 @@ take(struct receiver *receiver, const uint8_t *data, size_t len)
         size_t size = at[0] & LONG ? (size_t)(at[6] << 16 | at[7] << 8 | at[8]) : at[1];
 
         if (at[0] & ~LONG || size < GR_HEADER_SIZE) {
-            receiver->wrong = "a frame that is no event";
+            receiver->wrong = "a frame that is not an event";
             break;
         }
         if (head + size > len - used)

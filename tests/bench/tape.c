@@ -1,5 +1,4 @@
-/* A tape: the events of one driver as a system wants them on its wire, ready to be written again and again.
- */
+/* A tape: the events of one driver as a system expects them on its wire, ready to be written repeatedly. */
 #include "tests/bench/tape.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* A tape: the events of one driver as a system wants them on its wire, ready to be written again and again;
+/* A tape: the events of one driver as a system expects them on its wire, ready to be written again and again;
  * only sequence, time and producer are put into them before each write. */
 #ifndef GIMUX_BENCH_TAPE_H
 #define GIMUX_BENCH_TAPE_H
@@ -19,7 +19,7 @@ struct tape {
     uint32_t tag[MIX_EVENTS];  /* where TAPE_TAG bytes name the producer; 0: nowhere */
 };
 
-/* Writes what a system wants in front of a record, the record, and what it wants behind. *head and *tag are
+/* Writes what a system puts in front of a record, the record, and what it puts behind. *head and *tag are
  * offsets from out. Returns the size of all. */
 typedef size_t tape_wrap(const uint8_t *record, size_t len, uint8_t *out, uint32_t *head, uint32_t *tag);
 

@@ -9,7 +9,7 @@
 /* Nanoseconds since 1970; all latencies are differences of this clock. */
 uint64_t wire_now(void);
 
-/* Nanoseconds that only go on. */
+/* Monotonic nanoseconds. */
 uint64_t wire_clock(void);
 
 /* Connect, again and again for some seconds. Sockets wait, for 10 seconds at most. -1 if nobody is there. */
@@ -19,7 +19,7 @@ int wire_dial_tcp(uint16_t port);
 /* Listens on a free port of 127.0.0.1; -1 if that fails. */
 int wire_listen(uint16_t *port);
 
-/* A port of 127.0.0.1 that nobody has at this moment. */
+/* A port of 127.0.0.1 that is free at this moment. */
 uint16_t wire_free_port(void);
 
 /* Waits for a connection; -1 if none came in 10 seconds. */
@@ -35,7 +35,7 @@ bool wire_read(int fd, void *out, size_t len);
  * is in out, cut at size and ended by a NUL. False if it did not come. */
 bool wire_expect(int fd, const char *end, char *out, size_t size);
 
-/* From now on the socket does not wait. */
+/* Makes the socket non-blocking. */
 void wire_no_wait(int fd);
 
 #endif

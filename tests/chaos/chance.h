@@ -1,4 +1,4 @@
-/* Chance: one stream of random numbers from the seed that is printed, so that a run can be had again. */
+/* Chance: one stream of random numbers from the seed that is printed, so that a run can be repeated. */
 #ifndef GIMUX_CHAOS_CHANCE_H
 #define GIMUX_CHAOS_CHANCE_H
 

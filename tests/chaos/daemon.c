@@ -17,7 +17,7 @@
 
 #include "tests/chaos/tally.h"
 
-#define LOG_MAX     (8 << 20) /* bytes; then it begins anew */
+#define LOG_MAX     (8 << 20) /* bytes; then it starts again */
 #define END_MS      15000
 #define METRICS_MAX (1u << 20)
 

@@ -36,7 +36,7 @@ enum daemon_part {
     DAEMON_OTHERS, /* those that it has started; if it has none, DAEMON_ALL */
 };
 
-/* Kills with SIGKILL, and waits until none of its processes is there any more. False if some were left after
+/* Kills with SIGKILL, and waits until none of its processes is left. False if some were left after
  * 15 seconds, and had to be killed, too. */
 bool daemon_kill(struct daemon *daemon, enum daemon_part part);
 
@@ -47,10 +47,10 @@ bool daemon_is_running(struct daemon *daemon, int *status);
 char *daemon_get(const struct daemon *daemon, const char *what);
 char *daemon_metrics(const struct daemon *daemon);
 
-/* Leaves what it says of itself in status.json of its directory. */
+/* Writes its /v1/status to status.json in its directory. */
 void daemon_save_status(const struct daemon *daemon);
 
-/* The sum of the values of that metric whose labels contain `label` (NULL: all); without the prefix "gimux_".
+/* The sum of the values of that metric whose labels contain `label` (NULL: all); its name without "gimux_".
  */
 uint64_t daemon_metric(const char *metrics, const char *name, const char *label);
 

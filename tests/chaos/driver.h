@@ -63,7 +63,7 @@ void driver_cut(struct driver *driver);
 /* What to poll for. fd -1: nothing. */
 struct pollfd driver_poll(const struct driver *driver);
 
-/* Does what there is to do. */
+/* Does what is due. */
 void driver_turn(struct driver *driver, short revents, int64_t now);
 
 #endif

@@ -7,10 +7,10 @@
 /* Some driver's connection will be cut at a random byte, of what it sends or of what it is sent. */
 void fault_guest(struct world *world);
 
-/* An SVM is killed, stopped, slow, silent, reset or cut at a random byte; the one before is well again. */
+/* An SVM is killed, stopped, slow, silent, reset or cut at a random byte; the one before recovers. */
 void fault_svm(struct world *world, struct svm *svm);
 
-/* The SVM is well again. */
+/* Ends the fault of the SVM. */
 void fault_svm_end(struct world *world, struct svm *svm);
 
 /* gimuxd is killed with SIGKILL and, after a moment, started again; sometimes an SVM dies with it. */

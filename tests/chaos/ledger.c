@@ -150,7 +150,7 @@ ledger_event(struct stream *stream, struct reader *reader, const struct gimux_ev
         return;
     why = event_check(&id, event);
     if (!why && !is_wanted(stream, reader, event->sequence))
-        why = "it mutes that";
+        why = "the SVM mutes it";
     if (why)
         tally_add(reader->tally, WRONG_UNACCOUNTED, 1, "%s: event %llu: %s", who(stream, reader, buf),
                   (unsigned long long)event->sequence, why);

@@ -20,7 +20,7 @@
 #define SCENARIOS_MAX   32
 #define DEFAULT_SECONDS 20
 #define STUCK_MS        60000
-#define UNSETTLED_MAX   3 /* settlements that failed, each after some time; then it is enough */
+#define UNSETTLED_MAX   3 /* failed settlements, each after some time, after which a scenario ends */
 
 struct options {
     const char *gimuxd;
@@ -51,10 +51,10 @@ usage(FILE *out)
                  "  --seed N          of the random numbers [random; it is printed]\n"
                  "  --rounds N        of each scenario; \"target\": as many as the contract is held to\n"
                  "  --seconds N       for each scenario at most [20, unless --rounds is given]\n"
-                 "  --scenario NAME   only those whose name begins so\n"
+                 "  --scenario NAME   only those whose name begins with NAME\n"
                  "  --json FILE       the rows as JSON\n"
                  "  --keep            leave the files of a scenario that failed\n"
-                 "  --list            the scenarios, and end\n");
+                 "  --list            list the scenarios, and end\n");
 }
 
 static bool

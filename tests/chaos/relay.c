@@ -137,7 +137,7 @@ admit(struct relay *relay, int mux)
 
 /* ---- passing on ---- */
 
-/* At most `max` bytes. Returns how many went out, or -1 when the pair has come to its end. */
+/* At most `max` bytes. Returns how many went out, or -1 when the pair has ended. */
 static ssize_t
 pass(struct relay_way *way, int from, int to, size_t max)
 {

@@ -27,7 +27,7 @@ struct relay_pair {
 struct relay {
     int listener;
     uint16_t port;   /* that gimuxd dials */
-    uint16_t target; /* the client's; 0: there is none, and who connects is turned away */
+    uint16_t target; /* the client's; 0: there is none, and connections are refused */
     struct relay_pair pairs[RELAY_PAIRS];
     bool stopped;     /* nothing passes */
     bool deaf;        /* what the SVM says does not pass: no acknowledgement */

@@ -4,6 +4,9 @@
 
 #include "tests/chaos/world.h"
 
+/* Limits so small that an SVM which stands still is felt within a second. */
+#define SCENARIO_LIMITS "    memory = 64M\n    vm_log = 2M\n    vm_window = 64K\n"
+
 struct scenario {
     const char *name; /* for SCENARIO= */
     const char *text; /* for the table */

@@ -6,9 +6,6 @@
 #include "tests/chaos/fault.h"
 #include "tests/chaos/scenario.h"
 
-/* Logs so small that an SVM which stands still is felt within a second. */
-#define SMALL_LIMITS "    memory = 64M\n    vm_log = 2M\n    vm_window = 64K\n"
-
 /* ---- guests ---- */
 
 static uint64_t
@@ -44,7 +41,7 @@ const struct scenario scenario_guests = {
                .svms = { { "all", "pause", "delivered", false, false },
                          { "muting", "pause", "delivered", true, false } },
                .rate = 20000,
-               .limits = SMALL_LIMITS },
+               .limits = SCENARIO_LIMITS },
 };
 
 /* ---- SVMs ---- */
@@ -74,7 +71,7 @@ const struct scenario scenario_svms = {
                          { "muting", "pause", "delivered", true, false },
                          { "encrypted", "drop", "delivered", true, true } },
                .rate = 20000,
-               .limits = SMALL_LIMITS },
+               .limits = SCENARIO_LIMITS },
 };
 
 /* ---- certificates ---- */
@@ -99,7 +96,7 @@ const struct scenario scenario_certificates = {
                .svms = { { "all", "pause", "delivered", false, true },
                          { "muting", "pause", "delivered", true, true } },
                .rate = 10000,
-               .limits = SMALL_LIMITS },
+               .limits = SCENARIO_LIMITS },
 };
 
 /* ---- all at once ---- */
@@ -155,7 +152,7 @@ const struct scenario scenario_all = {
                          { "spilling", "spill", "disk", false, true } },
                .rate = 10000,
                .storage = true,
-               .limits = SMALL_LIMITS },
+               .limits = SCENARIO_LIMITS },
 };
 
 const struct scenario *const scenarios[] = {

@@ -16,7 +16,6 @@
 #include "tests/chaos/fault.h"
 #include "tests/chaos/scenario.h"
 
-#define LIMITS          "    memory = 64M\n    vm_log = 2M\n    vm_window = 64K\n"
 #define PROBE_SECONDS   10
 #define UPGRADE_SECONDS 20
 
@@ -46,7 +45,7 @@ has_files(struct world *world)
 const char *
 scenario_probe_storage(struct world *world)
 {
-    static const char *missing; /* one gimuxd is asked once */
+    static const char *missing; /* each gimuxd is probed once */
 
     if (!missing && !world_wait(world, has_files, PROBE_SECONDS))
         missing = "no files of VM logs appear in storage.dir";
@@ -59,7 +58,7 @@ scenario_probe_storage(struct world *world)
         .svms = { { "pausing", "pause", durability, false, false },                                          \
                   { "muting", "pause", durability, true, false },                                            \
                   { "other", (files) ? "spill" : "pause", durability, false, false } },                      \
-        .rate = 20000, .storage = (files), .limits = LIMITS                                                  \
+        .rate = 20000, .storage = (files), .limits = SCENARIO_LIMITS                                         \
     }
 
 const struct scenario scenario_kill_delivered = { .name = "kill-delivered",
@@ -100,7 +99,7 @@ prepare_powercut(struct world_conf *conf)
     char path[DAEMON_PATH_MAX];
 
     snprintf(path, sizeof(path), "%.200s/chaos/powercut.so", build ? build : "build");
-    unsetenv("GIMUX_POWERCUT_DIR"); /* of a world before this one */
+    unsetenv("GIMUX_POWERCUT_DIR"); /* of the previous world */
     conf->preload = realpath(path, library);
     if (!conf->preload)
         fprintf(stderr, "chaos: %s: %s\n", path, strerror(errno));
@@ -208,7 +207,7 @@ const struct scenario scenario_disk_full = {
                          { "delivered", "pause", "delivered", true, false } },
                .rate = 10000,
                .storage = true,
-               .limits = LIMITS },
+               .limits = SCENARIO_LIMITS },
 };
 
 /* ---- damaged segments ---- */
@@ -352,7 +351,7 @@ upgrade(struct world *world)
     unlink(upgrade_path(world, path));
     daemon_signal(&world->daemon, SIGUSR2);
     if (!world_wait(world, is_told, UPGRADE_SECONDS) && !world_interrupted)
-        tally_add(&world->tally, WRONG_UNACCOUNTED, 1, "nothing is said of an upgrade within %d s of SIGUSR2",
+        tally_add(&world->tally, WRONG_UNACCOUNTED, 1, "no result of an upgrade within %d s of SIGUSR2",
                   UPGRADE_SECONDS);
     else if (!world_wait(world, is_done, 2) && !world_interrupted)
         tally_add(&world->tally, WRONG_UNACCOUNTED, 1, "an upgrade has failed");
@@ -360,7 +359,7 @@ upgrade(struct world *world)
     world_wait(world, are_drivers_open, UPGRADE_SECONDS);
     tally_add(&world->tally, WRONG_LOST, count_hellos(world) - before,
               "guest connections were lost in an upgrade");
-    tally_add(&world->tally, WRONG_UNACCOUNTED, world->daemon.pid != keeper, "the keeper is another one");
+    tally_add(&world->tally, WRONG_UNACCOUNTED, world->daemon.pid != keeper, "the keeper was replaced");
     return 1;
 }
 
@@ -380,5 +379,5 @@ const struct scenario scenario_upgrade = {
                          { "dropping", "drop", "delivered", false, false } },
                .rate = 10000,
                .storage = true,
-               .limits = LIMITS },
+               .limits = SCENARIO_LIMITS },
 };

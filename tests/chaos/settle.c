@@ -6,7 +6,7 @@
 
 #include "tests/chaos/world.h"
 
-#define STILL_MS   20000 /* nothing more has come for so long: nothing will */
+#define STILL_MS   20000 /* after this long without anything, nothing more will come */
 #define COUNTER_MS 5000
 
 /* What is not settled, in sequences; 0: all is. */
@@ -63,7 +63,7 @@ compare(struct world *world)
                   gr_driver_name(stream->driver), stream->boot, (unsigned long long)stream->made,
                   (unsigned long long)stream->acked,
                   world->drivers[i].state == DRIVER_OPEN ? "open" : "down");
-        if (stream->acked < stream->made) { /* told once: the driver goes on without */
+        if (stream->acked < stream->made) { /* reported once: the driver goes on without */
             stream->acked = stream->made;
             driver_cut(&world->drivers[i]);
         }

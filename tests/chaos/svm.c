@@ -63,7 +63,7 @@ acknowledge(struct svm *svm, struct told *told, uint64_t sequence)
     if (!svm->explicit_ack || svm->holds)
         return;
     if (gimux_client_ack(svm->client, told->stream, sequence) != 0)
-        tally_add(svm->reader.tally, WRONG_UNACCOUNTED, 1, "SVM %s: the library takes no ack of %llu",
+        tally_add(svm->reader.tally, WRONG_UNACCOUNTED, 1, "SVM %s: the library refuses an ack of %llu",
                   svm->conf.name, (unsigned long long)sequence);
     told->acked = sequence;
 }

@@ -56,7 +56,7 @@ void svm_kill(struct svm *svm, bool reset);
 /* Acknowledges what was held back. */
 void svm_release(struct svm *svm);
 
-/* Lets the client do what there is to do. */
+/* Lets the client do what is due. */
 void svm_turn(struct svm *svm);
 
 #endif

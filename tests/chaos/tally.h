@@ -7,7 +7,7 @@
 
 enum wrong {
     WRONG_LOST,        /* acknowledged to the driver, wanted, and neither delivered nor in a gap */
-    WRONG_DOUBLED,     /* told twice in one life of a client */
+    WRONG_DOUBLED,     /* delivered twice in one life of a client */
     WRONG_UNACCOUNTED, /* whatever else does not add up */
     WRONG_REORDERED,   /* a sequence behind one that had come */
     WRONG_KINDS,
@@ -18,7 +18,7 @@ struct tally {
     unsigned said[WRONG_KINDS]; /* cases that were printed */
 };
 
-/* Counts `count` of that kind, and says why to stderr unless enough was said. */
+/* Counts `count` of that kind, and says why to stderr unless enough were printed. */
 void tally_add(struct tally *tally, enum wrong kind, uint64_t count, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 

@@ -45,7 +45,7 @@ make_events(struct world *world, int64_t now)
 {
     uint64_t due = (uint64_t)(now - world->made_at) * world->conf.rate / 1000;
 
-    if (!world->makes || now - world->made_at > 200) { /* what was missed is not made up for */
+    if (!world->makes || now - world->made_at > 200) { /* missed events are not made later */
         world->made_at = now;
         return;
     }

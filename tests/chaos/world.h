@@ -45,7 +45,7 @@ struct world {
     bool counts;     /* gimuxd's counters must agree when all is settled: it was not restarted */
 };
 
-/* Set by SIGINT and SIGTERM: everything comes to an end soon. */
+/* Set by SIGINT and SIGTERM: everything ends soon. */
 extern volatile bool world_interrupted;
 
 /* Makes the private directory, the certificates and the configuration, and starts SVMs and gimuxd. False with
@@ -64,7 +64,7 @@ bool world_write_conf(const struct world *world);
 /* One turn of the loop, at most `wait` ms. */
 void world_turn(struct world *world, int wait);
 
-/* Turns for so long. */
+/* Turns for `ms`. */
 void world_run(struct world *world, int64_t ms);
 
 /* Turns until the condition holds; false if it did not within `seconds`. */

@@ -85,7 +85,7 @@ step_connect(void)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
         abort();
     door.proved = how % 8 >= 4;
-    vm_uuid(how, door.vm_uuid);
+    vm_of(how, door.vm_uuid);
     door.vmx = how % 8 == 1;
     door.unknown = how >= 0xf8;
     door.cid = how % 8 == 2 ? 3 + how / 64 : 0;
@@ -93,7 +93,7 @@ step_connect(void)
     driver->deaf = driver->welcomed = false;
     driver->out_len = driver->in_len = driver->last_record = 0;
     driver->kind = 0;
-    guest_accept(&world.guests, pair[1], &door);
+    guest_accept(world.guests, pair[1], &door);
 }
 
 /* gimuxd's side of the stream that the driver has said it is, or NULL. */
@@ -104,9 +104,9 @@ its_stream(const struct driver *driver)
     uint8_t boot[GR_UUID_SIZE];
     const struct vm *vm;
 
-    vm_uuid(driver->vm, uuid);
+    vm_of(driver->vm, uuid);
     memset(boot, driver->boot, sizeof(boot));
-    vm = vm_find(&world.route.table, uuid);
+    vm = vm_find(world.route->table, uuid);
     return vm ? vm_stream_find(vm, driver->kind, boot) : NULL;
 }
 
@@ -127,7 +127,7 @@ step_hello(void)
     hello->magic = GR_MAGIC;
     hello->version_min = hello->version_max = GR_VERSION + (from == 255);
     hello->driver = driver->kind;
-    vm_uuid(driver->vm, hello->vm_uuid);
+    vm_of(driver->vm, hello->vm_uuid);
     memset(hello->boot_id, driver->boot, GR_UUID_SIZE);
     hello->first_held = 1;
     if (from % 8 == 1 && stream)
@@ -174,7 +174,7 @@ fill_event(struct gr_record *record, uint8_t op)
         break;
     default:
         record->body.power.op = 1 + op % 5;
-        vm_uuid(op, record->body.power.vm_uuid);
+        vm_of(op, record->body.power.vm_uuid);
         record->body.power.vm_name = text();
         break;
     }
@@ -377,9 +377,9 @@ step_svm_guess(void)
     uint8_t packed[256];
     size_t len;
 
-    if (!svm->added || svm->sink.up)
+    if (!svm->sink || svm->sink->up)
         return;
-    vm_uuid(who, uuid);
+    vm_of(who, uuid);
     position.vm_uuid = (char *)gr_uuid_format(uuid, texts[0]);
     memset(uuid, who / 4 % 4, sizeof(uuid));
     position.boot_id = (char *)gr_uuid_format(uuid, texts[1]);
@@ -391,7 +391,7 @@ step_svm_guess(void)
     svm->guessing = true;
     svm->whole = false;
     svm->credit = SIZE_MAX;
-    route_sink_up(&world.route, &svm->sink, gimux__v1__svm_hello__unpack(NULL, len, packed));
+    route_sink_up(world.route, svm->sink, gimux__v1__svm_hello__unpack(NULL, len, packed));
 }
 
 /* Its socket takes nothing, so many bytes, or everything. */
@@ -401,7 +401,7 @@ step_svm_credit(void)
     struct svm *svm = an_svm();
     uint8_t bytes = u8();
 
-    if (!svm->sink.up)
+    if (!is_up(svm))
         return;
     svm->credit = bytes == 255 ? SIZE_MAX : (size_t)bytes * bytes;
     pump(svm);
@@ -434,8 +434,8 @@ step_svm_progress(void)
 {
     struct svm *svm = an_svm();
 
-    if (svm->sink.up)
-        sink_tell_progress(&svm->sink, &world.route.table);
+    if (is_up(svm))
+        route_tell_progress(world.route, svm->sink);
 }
 
 static void
@@ -444,7 +444,7 @@ step_svm_comes_or_goes(void)
     struct svm *svm = an_svm();
     uint8_t what = u8();
 
-    if (svm->added) {
+    if (svm->sink) {
         svm_remove(svm);
         return;
     }
@@ -469,7 +469,7 @@ step_reload(void)
 {
     set_limits(u8());
     world.shrunk = true;
-    route_set_conf(&world.route, &world.conf);
+    route_set_conf(world.route, &world.conf);
 }
 
 typedef void step_fn(void);
@@ -503,10 +503,11 @@ begin(void)
     world.conf.vm_count = 1;
     world.conf.vms = &world.vm;
     world.conf.solution_count = SVMS;
-    vm_uuid(3, world.vm.uuid);
+    vm_of(3, world.vm.uuid);
     set_limits(u8());
-    route_init(&world.route, world.loop, &world.conf, &guest_route_ops);
-    if (!guest_list_init(&world.guests, world.loop, &world.route, &world.conf))
+    world.route = route_new(world.loop, &world.conf, &guest_route_ops);
+    world.guests = world.route ? guest_list_new(world.loop, world.route, &world.conf) : NULL;
+    if (!world.guests)
         abort();
     for (unsigned i = 0; i < DRIVERS; i++)
         drivers[i].fd = -1;
@@ -530,14 +531,14 @@ settle(void)
     bool busy = true;
 
     while (busy) {
-        uint64_t before = world.route.table.next_stream;
+        uint64_t before = world.route->table->next_stream;
 
         assert(rounds < 2000); /* else somebody waits for what does not come */
         rounds++;
         for (unsigned i = 0; i < SVMS; i++) {
             svm_up(&world.svms[i], true, 0);
             world.svms[i].credit = SIZE_MAX;
-            if (world.svms[i].sink.up)
+            if (is_up(&world.svms[i]))
                 pump(&world.svms[i]);
         }
         for (unsigned i = 0; i < DRIVERS; i++) {
@@ -548,7 +549,7 @@ settle(void)
         for (unsigned i = 0; i < SVMS; i++)
             svm_ack_all(&world.svms[i], 1, 1);
         turn();
-        busy = before != world.route.table.next_stream || route_pending(&world.route, NULL) > 0;
+        busy = before != world.route->table->next_stream || route_pending(world.route, NULL) > 0;
         for (unsigned i = 0; i < DRIVERS; i++)
             busy = busy || (drivers[i].fd >= 0 && drivers[i].out_len > 0);
     }
@@ -559,18 +560,18 @@ end(void)
 {
     for (unsigned i = 0; i < DRIVERS; i++)
         hang_up(&drivers[i]);
-    guest_list_close(&world.guests, "the run is over");
+    guest_list_close(world.guests, "the run is over");
     loop_flush(world.loop);
-    guest_list_fini(&world.guests);
-    assert(world.guests.count == 0);
+    assert(guest_list_count(world.guests) == 0);
+    guest_list_free(world.guests);
     check_world();
     for (unsigned i = 0; i < SVMS; i++)
         svm_remove(&world.svms[i]);
     loop_flush(world.loop);
-    for (const struct vm *vm = world.route.table.vms; vm; vm = vm->hh.next)
-        assert(!vm->log.first && !vm->paused);
-    route_fini(&world.route);
-    assert(world.route.pool.used == 0 && world.route.pool.spare == 0);
+    for (const struct vm *vm = world.route->table->vms; vm; vm = vm->hh.next)
+        assert(!vm->log.first && !route_vm(vm)->paused);
+    assert(world.route->pool.used == 0);
+    route_free(world.route);
     assert(LIST_EMPTY(&world_timers));
 }
 
@@ -584,7 +585,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     begin();
     for (unsigned i = 0; i < STEPS_MAX && program.left > 0; i++) {
         steps[u8() % (sizeof(steps) / sizeof(steps[0]))]();
-        if (world.route.table.next_stream > STREAMS - 64)
+        if (world.route->table->next_stream > STREAMS - 64)
             break;
     }
     step_turn();

@@ -17,7 +17,8 @@
 
 #include "mux/base/log.h"
 #include "mux/guest/guest.h"
-#include "mux/route/route.h"
+#include "mux/route/inner.h"
+#include "mux/vmlog/inner.h"
 #include "proto/delimited.h"
 #include "tests/fuzz/one_normalizer.h"
 
@@ -114,12 +115,11 @@ struct memory {
 
 struct svm {
     struct conf_solution conf;
-    struct sink sink;
-    bool added;
-    bool whole;    /* it has wanted everything since it was added: nothing may be missing */
-    bool guessing; /* it named positions of streams that it never saw */
-    bool midway;   /* it may have acknowledged a part of what a driver dropped */
-    size_t credit; /* bytes that its socket still takes */
+    struct sink *sink; /* NULL: not added */
+    bool whole;        /* it has wanted everything since it was added: nothing may be missing */
+    bool guessing;     /* it named positions of streams that it never saw */
+    bool midway;       /* it may have acknowledged a part of what a driver dropped */
+    size_t credit;     /* bytes that its socket still takes */
     struct memory memory[STREAMS + 1];
 };
 
@@ -133,8 +133,8 @@ struct world {
     struct loop *loop;
     struct conf conf;
     struct conf_vm vm; /* VM 3 has a section, and so a door of its own */
-    struct route route;
-    struct guest_list guests;
+    struct route *route;
+    struct guest_list *guests;
     struct svm svms[SVMS];
     struct seen seen[STREAMS + 1];
     uint32_t seen_count;
@@ -143,8 +143,14 @@ struct world {
 
 static struct world world;
 
+static bool
+is_up(const struct svm *svm)
+{
+    return svm->sink && svm->sink->up;
+}
+
 static void
-vm_uuid(uint8_t vm, uint8_t uuid[GR_UUID_SIZE])
+vm_of(uint8_t vm, uint8_t uuid[GR_UUID_SIZE])
 {
     memset(uuid, 'a' + vm % 4, GR_UUID_SIZE);
 }
@@ -155,15 +161,15 @@ vm_uuid(uint8_t vm, uint8_t uuid[GR_UUID_SIZE])
 static void
 look_at_streams(void)
 {
-    for (const struct stream *s = world.route.table.streams; s; s = s->hh.next) {
+    for (const struct stream *s = world.route->table->streams; s; s = s->hh.next) {
         assert(s->log.id <= STREAMS);
         if (s->log.id > world.seen_count) {
             world.seen_count = s->log.id;
-            world.seen[s->log.id].last = s->start - 1;
+            world.seen[s->log.id].last = s->about.start - 1;
             for (unsigned i = 0; i < SVMS; i++) {
                 struct memory *memory = &world.svms[i].memory[s->log.id];
 
-                world.seen[s->log.id].base[i] = memory->position = memory->acked = s->start - 1;
+                world.seen[s->log.id].base[i] = memory->position = memory->acked = s->about.start - 1;
             }
         }
         assert(s->log.last >= world.seen[s->log.id].last);
@@ -192,7 +198,7 @@ hear(struct svm *svm, uint32_t id, uint64_t first, uint64_t last, bool whole_gap
     if (whole_gap && first <= memory->heard && last > memory->heard)
         first = memory->heard + 1;
     assert(svm->whole ? first == memory->heard + 1 : first > memory->heard);
-    assert(last <= vm_stream_by_id(&world.route.table, id)->log.last);
+    assert(last <= vm_stream_by_id(world.route->table, id)->log.last);
     memory->heard = last;
     if (memory->position < last)
         memory->position = last;
@@ -215,7 +221,7 @@ receive(void *arg, const Gimux__V1__Frame *frame)
     struct svm *svm = arg;
     struct memory *memory;
 
-    assert(svm->sink.up);
+    assert(svm->sink->up);
     switch (frame->body_case) {
     case GIMUX__V1__FRAME__BODY_STREAM_START:
         hear_start(svm, frame->stream_start);
@@ -292,18 +298,18 @@ pump(void *arg)
     struct svm *svm = arg;
     struct iovec iov[PIECES];
 
-    while (svm->sink.up && svm->credit > 0) {
+    while (is_up(svm) && svm->credit > 0) {
         struct vmlog_batch batch = { .iov = iov, .max = PIECES };
         struct iovec rest;
         size_t taken;
 
-        sink_gather(&svm->sink, &batch, 1 << 18);
+        sink_gather(svm->sink, &batch, 1 << 18);
         if (batch.count == 0)
             break;
         taken = svm->credit < batch.bytes ? svm->credit : batch.bytes;
         svm->credit -= svm->credit == SIZE_MAX ? 0 : taken;
         receive_batch(svm, &batch, taken);
-        sink_sent(&svm->sink, taken, &rest);
+        sink_sent(svm->sink, taken, &rest);
     }
 }
 
@@ -322,18 +328,18 @@ svm_add(struct svm *svm)
 {
     static const struct sink_ops ops = { .tell = receive, .wake = pump };
 
-    if (svm->added)
+    if (svm->sink)
         return;
     memset(svm->memory, 0, sizeof(svm->memory));
-    svm->added = route_add_sink(&world.route, &svm->sink, &svm->conf, &ops, svm);
-    assert(svm->added && svm->sink.slot < SVMS);
+    svm->sink = route_add_sink(world.route, &svm->conf, &ops, svm);
+    assert(svm->sink && svm->sink->slot < SVMS);
     look_at_streams();
     svm->whole = svm->conf.class_mask == CLASS_MASK_ALL && svm->conf.mute.count == 0;
     svm->guessing = svm->midway = false;
     for (uint32_t id = 1; id <= world.seen_count; id++) {
         uint64_t last = world.seen[id].last;
 
-        world.seen[id].base[svm->sink.slot] = svm->memory[id].position = svm->memory[id].acked = last;
+        world.seen[id].base[svm->sink->slot] = svm->memory[id].position = svm->memory[id].acked = last;
     }
 }
 
@@ -341,8 +347,8 @@ svm_add(struct svm *svm)
 static void
 svm_down(struct svm *svm, bool crash)
 {
-    if (svm->sink.up)
-        route_sink_down(&world.route, &svm->sink);
+    if (is_up(svm))
+        route_sink_down(world.route, svm->sink);
     for (uint32_t id = 1; id <= STREAMS; id++) {
         struct memory *memory = &svm->memory[id];
 
@@ -355,11 +361,11 @@ svm_down(struct svm *svm, bool crash)
 static void
 svm_remove(struct svm *svm)
 {
-    if (!svm->added)
+    if (!svm->sink)
         return;
     svm_down(svm, false);
-    route_remove_sink(&world.route, &svm->sink);
-    svm->added = false;
+    route_remove_sink(world.route, svm->sink);
+    svm->sink = NULL;
 }
 
 /* Returns whether gimuxd took it; else the link ends, as in svm.c. */
@@ -368,13 +374,13 @@ svm_ack(struct svm *svm, uint32_t id, uint64_t sequence)
 {
     struct memory *memory;
 
-    if (!svm->sink.up)
+    if (!is_up(svm))
         return false;
-    if (!route_ack(&world.route, &svm->sink, id, sequence)) {
+    if (!route_ack(world.route, svm->sink, id, sequence)) {
         svm_down(svm, false);
         return false;
     }
-    if (id > STREAMS || !vm_stream_by_id(&world.route.table, id))
+    if (id > STREAMS || !vm_stream_by_id(world.route->table, id))
         return true;
     memory = told_of(svm, id);
     assert(!svm->whole || sequence <= memory->position);
@@ -400,17 +406,17 @@ svm_up(struct svm *svm, bool names, uint8_t wants)
     uint8_t packed[1 << 16];
     size_t len;
 
-    if (!svm->added || svm->sink.up)
+    if (!svm->sink || svm->sink->up)
         return;
-    for (const struct stream *s = world.route.table.streams; names && s; s = s->hh.next) {
+    for (const struct stream *s = world.route->table->streams; names && s; s = s->hh.next) {
         size_t i = hello.n_positions;
 
         if (svm->memory[s->log.id].position == 0 || s->log.id > world.seen_count)
             continue;
         gimux__v1__stream_position__init(&positions[i]);
-        positions[i].vm_uuid = strcpy(texts[i][0], s->vm->uuid_text);
-        positions[i].boot_id = strcpy(texts[i][1], s->boot_text);
-        positions[i].driver = (Gimux__V1__Driver)s->driver;
+        positions[i].vm_uuid = strcpy(texts[i][0], s->about.vm->uuid_text);
+        positions[i].boot_id = strcpy(texts[i][1], s->about.boot_text);
+        positions[i].driver = (Gimux__V1__Driver)s->about.driver;
         positions[i].last_sequence = svm->memory[s->log.id].position;
         svm->memory[s->log.id].acked = svm->memory[s->log.id].position;
         named[hello.n_positions++] = &positions[i];
@@ -429,14 +435,14 @@ svm_up(struct svm *svm, bool names, uint8_t wants)
         return;
     gimux__v1__svm_hello__pack(&hello, packed);
     svm->credit = SIZE_MAX;
-    route_sink_up(&world.route, &svm->sink, gimux__v1__svm_hello__unpack(NULL, len, packed));
+    route_sink_up(world.route, svm->sink, gimux__v1__svm_hello__unpack(NULL, len, packed));
 }
 
 /* Acknowledges of every stream a part of what it was sent on this connection. */
 static void
 svm_ack_all(struct svm *svm, unsigned part, unsigned of)
 {
-    for (uint32_t id = 1; id <= world.seen_count && svm->sink.up; id++) {
+    for (uint32_t id = 1; id <= world.seen_count && is_up(svm); id++) {
         struct memory *memory = &svm->memory[id];
 
         if (memory->announced && memory->heard > 0)
@@ -447,7 +453,7 @@ svm_ack_all(struct svm *svm, unsigned part, unsigned of)
 /* ---- what must hold ---- */
 
 static uint64_t
-sum_of(const struct vm_counts *counts)
+sum_of(const struct vmlog_counts *counts)
 {
     return counts->delivered + counts->filtered + counts->gapped;
 }
@@ -457,7 +463,7 @@ sum_of(const struct vm_counts *counts)
 static void
 check_stream(const struct stream *stream, const struct svm *svm)
 {
-    unsigned slot = svm->sink.slot;
+    unsigned slot = svm->sink->slot;
     const struct vmlog_progress *progress = &stream->log.sinks[slot];
     const struct seen *seen = &world.seen[stream->log.id];
     uint64_t sum = progress->delivered + progress->filtered + progress->gapped;
@@ -483,16 +489,16 @@ check_world(void)
     size_t used = 0;
 
     look_at_streams();
-    for (const struct vm *vm = world.route.table.vms; vm; vm = vm->hh.next) {
+    for (const struct vm *vm = world.route->table->vms; vm; vm = vm->hh.next) {
         vmlog_check(&vm->log);
         used += vm->log.bytes;
-        assert(vm->stream_count <= VM_STREAMS_MAX && vm->connected <= vm->stream_count);
+        assert(vm->stream_count <= VM_STREAMS_MAX && route_vm(vm)->connected <= vm->stream_count);
     }
-    assert(used == world.route.pool.used);
-    assert(used <= world.route.pool.limit + world.route.pool.own || world.shrunk);
-    for (const struct stream *stream = world.route.table.streams; stream; stream = stream->hh.next)
+    assert(used == world.route->pool.used);
+    assert(used <= world.route->pool.limit + world.route->pool.own || world.shrunk);
+    for (const struct stream *stream = world.route->table->streams; stream; stream = stream->hh.next)
         for (unsigned i = 0; i < SVMS; i++)
-            if (world.svms[i].added)
+            if (world.svms[i].sink)
                 check_stream(stream, &world.svms[i]);
 }
 
@@ -501,19 +507,19 @@ check_world(void)
 static void
 check_settled(void)
 {
-    for (const struct vm *vm = world.route.table.vms; vm; vm = vm->hh.next)
-        assert(!vm->log.first && !vm->paused);
+    for (const struct vm *vm = world.route->table->vms; vm; vm = vm->hh.next)
+        assert(!vm->log.first && !route_vm(vm)->paused);
     for (unsigned i = 0; i < SVMS; i++) {
         const struct svm *svm = &world.svms[i];
-        struct vm_counts counts = { 0 };
+        struct vmlog_counts counts;
         uint64_t expected = 0;
 
-        if (!svm->added || svm->guessing)
+        if (!svm->sink || svm->guessing)
             continue;
-        assert(route_pending(&world.route, &svm->sink) == 0);
+        assert(route_pending(world.route, svm->sink) == 0);
         for (uint32_t id = 1; id <= world.seen_count; id++)
-            expected += world.seen[id].last - world.seen[id].base[svm->sink.slot];
-        vm_count(&world.route.table, NULL, svm->sink.slot, &counts);
+            expected += world.seen[id].last - world.seen[id].base[svm->sink->slot];
+        counts = world.route->pool.counts[svm->sink->slot];
         assert(sum_of(&counts) == expected);
     }
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "mux/event/normalize.h"
-#include "mux/vmlog/vmlog.h"
+#include "mux/vmlog/inner.h"
 #include "proto/delimited.h"
 #include "tests/microbench/step.h"
 #include "thinagent-sim/memory.h"

@@ -9,6 +9,8 @@
 
 #include "mux/base/log.h"
 #include "mux/guest/inner.h"
+#include "mux/route/inner.h"
+#include "mux/vmlog/inner.h"
 #include "tests/microbench/step.h"
 
 #define PIECES     64
@@ -17,12 +19,12 @@
 static struct mix *mix;
 static struct loop *loop;
 static struct conf conf;
-static struct route route;
-static struct guest_list guests;
+static struct route *route;
+static struct guest_list *guests;
 static struct guest *sessions[MIX_STREAMS_MAX];
 static int far_ends[MIX_STREAMS_MAX]; /* of the sessions' sockets */
 static struct conf_solution solutions[STEP_SINKS];
-static struct sink sinks[STEP_SINKS];
+static struct sink *sinks[STEP_SINKS];
 
 /* The clock stands still, so that what waits for a time, as acknowledgements do, is the same in every run:
  * the linker gives loop.c's to this one (--wrap). */
@@ -66,16 +68,17 @@ on_tell(void *arg, const Gimux__V1__Frame *frame)
 static void
 on_wake(void *arg)
 {
+    struct sink *sink = *(struct sink **)arg;
     struct iovec iov[PIECES];
 
     for (;;) {
         struct vmlog_batch batch = { .iov = iov, .max = PIECES };
         struct iovec rest;
 
-        sink_gather(arg, &batch, SEND_BYTES);
+        sink_gather(sink, &batch, SEND_BYTES);
         if (batch.count == 0)
             break;
-        sink_sent(arg, batch.bytes, &rest);
+        sink_sent(sink, batch.bytes, &rest);
     }
 }
 
@@ -91,8 +94,9 @@ connect_svms(void)
     for (unsigned i = 0; i < STEP_SINKS; i++) {
         snprintf(solutions[i].name, sizeof(solutions[i].name), "svm%u", i);
         solutions[i].class_mask = CLASS_MASK_ALL;
-        if (!route_add_sink(&route, &sinks[i], &solutions[i], &ops, &sinks[i]) ||
-            route_sink_up(&route, &sinks[i], gimux__v1__svm_hello__unpack(NULL, 0, (const uint8_t *)"")))
+        sinks[i] = route_add_sink(route, &solutions[i], &ops, &sinks[i]);
+        if (!sinks[i] ||
+            route_sink_up(route, sinks[i], gimux__v1__svm_hello__unpack(NULL, 0, (const uint8_t *)"")))
             abort();
     }
 }
@@ -101,7 +105,7 @@ static void
 acknowledge(const struct stream *stream)
 {
     for (unsigned i = 0; i < STEP_SINKS; i++)
-        if (!route_ack(&route, &sinks[i], stream->log.id, stream->log.sinks[sinks[i].slot].sent))
+        if (!route_ack(route, sinks[i], stream->log.id, stream->log.sinks[sinks[i]->slot].sent))
             abort();
 }
 
@@ -133,10 +137,10 @@ connect_guest(unsigned index)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) != 0)
         abort();
     far_ends[index] = ends[1];
-    guest_accept(&guests, ends[0], &door);
-    sessions[index] = LIST_FIRST(&guests.guests);
+    guest_accept(guests, ends[0], &door);
+    sessions[index] = LIST_FIRST(&guests->guests);
     feed(index, stream->opening, stream->opening_len);
-    acknowledge(sessions[index]->stream->vm->own); /* gimuxd's own event of this */
+    acknowledge(route_own_stream(route, sessions[index]->stream->about.vm)); /* gimuxd's own event of this */
 }
 
 /* ---- the step ---- */
@@ -154,8 +158,9 @@ open_whole(struct mix *of)
     loop = loop_new();
     if (!loop)
         abort();
-    route_init(&route, loop, &conf, &guest_route_ops);
-    if (!guest_list_init(&guests, loop, &route, &conf))
+    route = route_new(loop, &conf, &guest_route_ops);
+    guests = route ? guest_list_new(loop, route, &conf) : NULL;
+    if (!guests)
         abort();
     connect_svms();
     for (unsigned i = 0; i < mix->stream_count; i++)
@@ -187,13 +192,13 @@ run_whole(void)
 static void
 close_whole(void)
 {
-    guest_list_close(&guests, "the end");
+    guest_list_close(guests, "the end");
     loop_flush(loop);
-    guest_list_fini(&guests);
+    guest_list_free(guests);
     for (unsigned i = 0; i < STEP_SINKS; i++)
-        route_remove_sink(&route, &sinks[i]);
+        route_remove_sink(route, sinks[i]);
     loop_flush(loop);
-    route_fini(&route);
+    route_free(route);
     loop_free(loop);
     for (unsigned i = 0; i < mix->stream_count; i++)
         close(far_ends[i]);

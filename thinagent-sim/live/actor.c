@@ -1,4 +1,4 @@
-/* Who did it: a process's program and user, as far as /proc still tells. */
+/* Who did it: a process's program and user, as far as /proc still has them. */
 #include "thinagent-sim/live/actor.h"
 
 #include <pwd.h>
@@ -11,7 +11,7 @@
 #include "thinagent-sim/memory.h"
 
 #define REMEMBERED  256u                 /* processes, by the low bits of their pid */
-#define REMEMBER_NS INT64_C(10000000000) /* after that a pid may well be another process */
+#define REMEMBER_NS INT64_C(10000000000) /* after that a pid may be another process */
 
 struct actors {
     struct actor slots[REMEMBERED];
@@ -29,7 +29,7 @@ actors_free(struct actors *actors)
     free(actors);
 }
 
-/* Looks into /etc/passwd itself: getpwuid wants shared libraries, which a small guest may not have. */
+/* Looks into /etc/passwd itself: getpwuid needs shared libraries, which a small guest may not have. */
 static void
 name_user(struct actor *actor, uid_t uid)
 {

@@ -1,4 +1,4 @@
-/* Who did it: a process's program and user, as far as /proc still tells. */
+/* Who did it: a process's program and user, as far as /proc still has them. */
 #ifndef SIM_ACTOR_H
 #define SIM_ACTOR_H
 
@@ -9,7 +9,7 @@
 
 struct actor {
     pid_t pid;
-    int64_t seen; /* when /proc told this, monotonic nanoseconds */
+    int64_t seen; /* when /proc said this, monotonic nanoseconds */
     char program[4096];
     char user[ACTOR_NAME_MAX]; /* by /etc/passwd; "" if it has no such user */
     char uid[16];              /* the number as text; "" if not known */
@@ -20,8 +20,8 @@ struct actors;
 struct actors *actors_new(void);
 void actors_free(struct actors *actors);
 
-/* The process with that pid. A process that has ended is answered from memory if it was asked for not long
- * ago, and else with empty texts. What is returned lives until the next call. */
+/* The process with that pid. A process that has ended is described from memory if it was asked for shortly
+ * before, else with empty texts. What is returned lives until the next call. */
 const struct actor *actor_of(struct actors *actors, pid_t pid, int64_t now);
 
 #endif

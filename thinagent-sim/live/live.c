@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "thinagent-sim/clock.h"
 #include "thinagent-sim/fleet.h"
 #include "thinagent-sim/identity.h"
 #include "thinagent-sim/live/actor.h"
@@ -28,15 +28,6 @@ struct live {
     uint8_t record[GR_MAX_RECORD];
     char guest_os[256];
 };
-
-static int64_t
-clock_ns(clockid_t clock)
-{
-    struct timespec now;
-
-    clock_gettime(clock, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
 
 /* What the file system still says of the file. */
 static void

@@ -2,8 +2,9 @@
  *
  * The kernel marks whole file systems, so that directories made later need no mark of their own; what lies
  * outside the trees is left out here. It names a file by its directory's handle and its name in it; the
- * directory's path is where that handle leads now. A directory that is gone leads nowhere: its last known
- * path stands in. File systems without handles (ramfs) are watched by open files only, in a second group. */
+ * directory's path is where that handle leads now. The handle of a deleted directory leads nowhere: its last
+ * known path is used. File systems without handles (ramfs) are watched by open files only, in a second
+ * group. */
 #include "thinagent-sim/live/watch.h"
 
 #include <errno.h>
@@ -29,7 +30,7 @@
 #define PLAIN_FLAGS  (FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC)
 #define PLAIN_EVENTS (FAN_OPEN | FAN_MODIFY | FAN_CLOSE_WRITE)
 
-/* The order in which these most likely happened when the kernel tells of several at once. */
+/* The order in which these most likely happened when the kernel reports several at once. */
 static const struct {
     uint64_t bit;
     uint16_t op;
@@ -62,10 +63,10 @@ struct watch {
     struct tree *trees;
     uint32_t tree_count;
     struct remembered directories[REMEMBERED];
-    uint64_t written[REMEMBERED]; /* hashes of process and path: it was told that it writes there */
+    uint64_t written[REMEMBERED]; /* hashes of process and path whose first write was reported */
 };
 
-/* A directory's handle, where the compiler wants it. */
+/* A directory's handle, aligned as the compiler needs it. */
 union handle {
     struct file_handle handle;
     uint8_t room[sizeof(struct file_handle) + HANDLE_MAX];
@@ -167,7 +168,7 @@ mark(struct watch *watch, const char *path)
         return true;
     }
     fprintf(stderr, "thinagent-sim: cannot watch %s: %s%s\n", path, strerror(errno),
-            errno == EPERM ? " (fanotify wants root)" : "");
+            errno == EPERM ? " (fanotify needs root)" : "");
     return false;
 }
 
@@ -207,7 +208,7 @@ hash_bytes(uint64_t hash, const void *data, size_t len)
     return hash;
 }
 
-/* Where a descriptor leads. Returns false if that cannot be told. */
+/* Where a descriptor leads. Returns false if that is not known. */
 static bool
 path_of_fd(int fd, char out[PATH_MAX])
 {
@@ -227,7 +228,7 @@ path_of_fd(int fd, char out[PATH_MAX])
     return true;
 }
 
-/* The path of the directory with that handle; of one that is gone, the last known. */
+/* The path of the directory with that handle; of one that is deleted, the last known. */
 static bool
 path_of_directory(struct watch *watch, const fsid_t *fsid, union handle *handle, char out[PATH_MAX])
 {
@@ -258,7 +259,7 @@ path_of_directory(struct watch *watch, const fsid_t *fsid, union handle *handle,
     return true;
 }
 
-/* A directory has another name now: what is remembered of it and of those in it follows. */
+/* A directory was renamed: updates the remembered paths of it and of those in it. */
 static void
 follow_rename(struct watch *watch, const char *from, const char *to)
 {
@@ -278,8 +279,8 @@ follow_rename(struct watch *watch, const char *from, const char *to)
     }
 }
 
-/* Reads one information record of an event: directory handle and name. Returns false if it is no such thing.
- */
+/* Reads one information record of an event: directory handle and name. Returns false if it is malformed, or
+ * its directory is unknown. */
 static bool
 path_of_info(struct watch *watch, const uint8_t *info, size_t len, char out[PATH_MAX])
 {
@@ -338,7 +339,7 @@ tell(struct watch *watch, struct change *change)
     watch->callbacks.changed(watch->callbacks.arg, change);
 }
 
-/* Tells of each thing that the mask says happened to the path. */
+/* Reports each thing that the mask says happened to the path. */
 static void
 tell_all(struct watch *watch, uint64_t mask, pid_t pid, const char *path)
 {
@@ -346,7 +347,7 @@ tell_all(struct watch *watch, uint64_t mask, pid_t pid, const char *path)
     bool remade = (mask & FAN_CREATE) && (mask & FAN_DELETE) && access(path, F_OK) == 0;
 
     if (mask & FAN_ONDIR)
-        mask &= ~(uint64_t)PLAIN_EVENTS; /* a directory that is listed */
+        mask &= ~(uint64_t)PLAIN_EVENTS; /* a directory was listed */
     if (mask & FAN_CREATE)
         mask &= ~(uint64_t)FAN_OPEN; /* creating is opening */
     if (remade) {
@@ -424,7 +425,7 @@ take_event(struct watch *watch, int group, const struct fanotify_event_metadata 
 static void
 read_group(struct watch *watch, int group)
 {
-    static const unsigned rounds = 16; /* so that what is seen is also sent */
+    static const unsigned rounds = 16; /* so that events are sent in between */
     struct fanotify_event_metadata event;
     uint8_t bytes[65536];
 
@@ -435,7 +436,7 @@ read_group(struct watch *watch, int group)
         if (left <= 0)
             return;
         while ((size_t)left >= sizeof(event)) {
-            memcpy(&event, at, sizeof(event)); /* the kernel aligns events less than the compiler wants */
+            memcpy(&event, at, sizeof(event)); /* the kernel aligns events less than the compiler needs */
             if (event.vers != FANOTIFY_METADATA_VERSION || event.metadata_len < sizeof(event) ||
                 event.event_len < event.metadata_len || event.event_len > (size_t)left)
                 return;

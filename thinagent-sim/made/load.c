@@ -4,15 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "thinagent-sim/clock.h"
 #include "thinagent-sim/fleet.h"
 #include "thinagent-sim/identity.h"
 #include "thinagent-sim/made/invent.h"
 #include "thinagent-sim/memory.h"
 #include "thinagent-sim/queue.h"
-
-#define SECOND INT64_C(1000000000)
 
 /* Which classes of events each driver sees. */
 static const uint32_t classes_of[] = {
@@ -40,15 +38,6 @@ struct load_source {
     bool volumes_given;
     struct scratch *scratch;
 };
-
-static int64_t
-clock_ns(clockid_t clock)
-{
-    struct timespec now;
-
-    clock_gettime(clock, &now);
-    return now.tv_sec * SECOND + now.tv_nsec;
-}
 
 static enum event_class
 pick_class(struct load_source *load)

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "thinagent-sim/clock.h"
 #include "thinagent-sim/fleet.h"
 #include "thinagent-sim/identity.h"
 #include "thinagent-sim/memory.h"
@@ -64,16 +64,15 @@ parse_event(const char *text, struct text_pool *pool, struct gr_power *power)
 static bool
 queue_events(const struct options *options, struct source *queue, struct text_pool *pool)
 {
-    struct timespec now;
+    int64_t now = clock_ns(CLOCK_REALTIME);
 
-    clock_gettime(CLOCK_REALTIME, &now);
     for (uint32_t i = 0; i < options->events_list.count; i++) {
         struct gr_record record = { .type = GR_POWER, .sequence = 1 };
         uint8_t bytes[8192];
         size_t len = 0;
 
         text_pool_reset(pool, GR_VMX);
-        record.time = driver_time(GR_VMX, now.tv_sec * INT64_C(1000000000) + now.tv_nsec);
+        record.time = driver_time(GR_VMX, now);
         if (parse_event(options->events_list.items[i], pool, &record.body.power))
             len = gr_encode(&record, bytes, sizeof(bytes));
         if (len == 0) {

@@ -12,10 +12,10 @@
 #include "thinagent-sim/identity.h"
 #include "thinagent-sim/memory.h"
 #include "thinagent-sim/trace/import_event.h"
-#include "thinagent-sim/trace/trace.h"
+#include "thinagent-sim/trace_writer.h"
 
 #define LINE_MAX_BYTES ((size_t)4 << 20)
-#define REPORTS_MAX    5u  /* unusable lines that are told one by one */
+#define REPORTS_MAX    5u  /* unusable lines that are reported one by one */
 #define HOST_MAX       256 /* bytes of a Hostname */
 
 /* The drivers of one machine, in the order of their numbers in the trace. */
@@ -43,7 +43,7 @@ struct import {
     struct machine *machines;
     uint64_t line;
     struct tally *tallies;       /* one for each rule, and one for all other events */
-    uint64_t unusable;           /* lines, also those that are no event */
+    uint64_t unusable;           /* lines, including those that are not events */
     struct text_pool pool;       /* of events */
     struct text_pool hello_pool; /* of the records that open a stream */
     uint8_t record[GR_MAX_RECORD];
@@ -311,7 +311,7 @@ import_run(const struct options *options)
     if (good)
         (options->json ? print_json : print_table)(import);
     if (good && import->unusable > 0 && HASH_COUNT(import->machines) == 0) {
-        fprintf(stderr, "thinagent-sim: %s: no event in it\n", options->file);
+        fprintf(stderr, "thinagent-sim: %s: no usable event\n", options->file);
         good = false;
     }
     machine = import->machines;

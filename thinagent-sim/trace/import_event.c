@@ -115,7 +115,7 @@ account_of(struct line *line, const char *domain_field, const char *name_field)
     return text_put(line->pool, both);
 }
 
-/* Security events say in one word whether what they tell of was allowed. */
+/* Security events say in EventType whether the operation was allowed. */
 static uint32_t
 status_of(const struct line *line)
 {
@@ -222,7 +222,7 @@ convert_access(struct line *line, struct gr_record *record)
     for (size_t i = 0; i < sizeof(access_ops) / sizeof(access_ops[0]) && file->op == 0; i++)
         if (file->access_mask & access_ops[i].rights)
             file->op = access_ops[i].op;
-    return file->op != 0; /* other rights, as to read attributes, are nothing that a driver reports */
+    return file->op != 0; /* no driver reports the use of other rights, such as reading attributes */
 }
 
 /* ---- processes and logons ---- */
@@ -320,7 +320,7 @@ convert_logoff(struct line *line, struct gr_record *record)
 
 /* ---- network ---- */
 
-/* The two ends as the log names them, put the right way round for the direction. */
+/* The two ends as the log names them, as local and remote end, by the direction. */
 static void
 convert_ends(struct line *line, struct gr_net *net, const char *const source[2], const char *const target[2])
 {
@@ -517,7 +517,7 @@ import_time(const json_t *event, int64_t *out)
         for (size_t i = 0; i < 9 && rest[1 + i] >= '0' && rest[1 + i] <= '9'; i++)
             digits[i] = rest[1 + i];
     seconds = timegm(&tm);
-    if (seconds < 0 || seconds > UINT32_MAX) /* a trace has no more room */
+    if (seconds < 0 || seconds > UINT32_MAX) /* a trace holds no other times */
         return false;
     *out = seconds * INT64_C(1000000000) + strtol(digits, NULL, 10);
     return true;

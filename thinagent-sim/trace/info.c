@@ -7,10 +7,10 @@
 
 #include <jansson.h>
 
+#include "thinagent-sim/clock.h"
 #include "thinagent-sim/text.h"
 #include "thinagent-sim/trace/trace.h"
 
-#define SECOND   INT64_C(1000000000)
 #define TIME_MAX 40
 
 /* What a stream's records add up to. */

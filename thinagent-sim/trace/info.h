@@ -4,7 +4,7 @@
 
 #include "thinagent-sim/options.h"
 
-/* Runs the command. Returns the exit status: EXIT_ERROR also for a damaged trace, after telling of it. */
+/* Runs the command. Returns the exit status: EXIT_ERROR also for a damaged trace, after a message. */
 int info_run(const struct options *options);
 
 #endif

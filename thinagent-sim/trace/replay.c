@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "thinagent-sim/clock.h"
 #include "thinagent-sim/fleet.h"
 #include "thinagent-sim/identity.h"
 #include "thinagent-sim/memory.h"
@@ -42,12 +42,6 @@ due(struct replay_source *replay, const struct trace_record *record)
     return pace->start + (int64_t)(since / pace->speed);
 }
 
-static bool
-is_replayed(uint16_t type)
-{
-    return gr_type_is_event(type) || type == GR_LOST || type == GR_VOLUMES;
-}
-
 static enum source_result
 replay_next(struct source *source, int64_t now, struct source_item *item)
 {
@@ -65,7 +59,7 @@ replay_next(struct source *source, int64_t now, struct source_item *item)
             replay->latest_time = 0;
         }
         record = &replay->stream->records[replay->at];
-        if (is_replayed(record->type))
+        if (gr_type_is_event(record->type) || record->type == GR_LOST || record->type == GR_VOLUMES)
             break;
         replay->at++;
     }
@@ -92,32 +86,24 @@ replay_free(struct source *source)
     free(source);
 }
 
-static struct source *
-replay_source_new(const struct trace_stream *stream, const struct pace *pace, uint32_t loops)
+static bool
+add_stream(struct fleet *fleet, const struct options *options, const struct trace_stream *stream,
+           const struct pace *pace, uint32_t copy)
 {
     struct replay_source *replay = must_calloc(1, sizeof(*replay));
+    struct agent_config config = { .driver = stream->driver, .source = &replay->base };
+    struct gr_record hello;
 
     replay->base.next = replay_next;
     replay->base.free = replay_free;
     replay->stream = stream;
     replay->pace = pace;
-    replay->loops = loops;
-    return &replay->base;
-}
-
-static bool
-add_stream(struct fleet *fleet, const struct options *options, const struct trace_stream *stream,
-           const struct pace *pace, uint32_t copy)
-{
-    struct agent_config config = { .driver = stream->driver };
-    struct gr_record hello;
-
+    replay->loops = options->loops;
     trace_record_decode(stream, 0, &hello);
     config.build = hello.body.hello.build;
     config.guest_os = hello.body.hello.guest_os;
     identity_of_copy(options->has_vm ? options->vm : stream->vm_uuid, copy, config.vm_uuid);
     fleet_boot_id(options, config.vm_uuid, stream->boot_id, config.boot_id);
-    config.source = replay_source_new(stream, pace, options->loops);
     return fleet_add(fleet, &config);
 }
 
@@ -125,7 +111,6 @@ static struct pace
 pace_of(const struct trace *trace, const struct options *options)
 {
     struct pace pace = { .speed = options->fast ? 0 : options->speed, .first = INT64_MAX };
-    struct timespec now;
     int64_t last = 0;
 
     for (size_t i = 0; i < trace->count; i++) {
@@ -137,8 +122,7 @@ pace_of(const struct trace *trace, const struct options *options)
         }
     }
     pace.span = last > pace.first ? last - pace.first : 0;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    pace.start = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    pace.start = clock_ns(CLOCK_MONOTONIC);
     return pace;
 }
 

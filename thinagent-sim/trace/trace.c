@@ -1,4 +1,4 @@
-/* Traces of drivers, the reading half. */
+/* Reads traces of drivers: pcap files of link type VSOCK whose payload is the drivers' byte streams. */
 #include "thinagent-sim/trace/trace.h"
 
 #include <pcap/pcap.h>
@@ -13,12 +13,12 @@
 
 #include <uthash.h>
 
-#include "thinagent-sim/trace/vsockmon.h"
+#include "thinagent-sim/vsockmon.h"
 
 enum connection_state {
     CONNECTION_NEW,     /* HELLO is expected */
     CONNECTION_OPEN,    /* belongs to a stream */
-    CONNECTION_IGNORED, /* foreign or broken: nothing until it is opened anew */
+    CONNECTION_IGNORED, /* foreign or broken: skipped until it is opened again */
 };
 
 struct connection_key {
@@ -75,7 +75,7 @@ connection_get(struct reader *reader, const struct vsockmon_header *header)
     return connection;
 }
 
-/* The connection is at an end, or begins anew. */
+/* The connection has ended, or starts again. */
 static void
 connection_reset(struct connection *connection)
 {

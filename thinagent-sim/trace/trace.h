@@ -1,9 +1,9 @@
-/* Traces of drivers: pcap files of link type VSOCK whose payload is the drivers' byte streams.
+/* Reads traces of drivers: pcap files of link type VSOCK whose payload is the drivers' byte streams.
  *
- * The reader takes our own recordings and captures of a vsockmon interface: it puts the byte stream of every
- * guest connection together, however it was cut into packets, reads the records in it, and sorts them into
- * streams by the HELLO with which each connection opens. What the host sent, and connections that do not
- * open with HELLO, are passed over. */
+ * These are our own recordings (trace_writer) and captures of a vsockmon interface. The byte stream of every
+ * guest connection is put together, however it was cut into packets; the records in it are sorted into
+ * streams by the HELLO with which each connection opens. What the host sent, and connections that do not open
+ * with HELLO, are skipped. */
 #ifndef SIM_TRACE_H
 #define SIM_TRACE_H
 
@@ -13,8 +13,7 @@
 
 #include "proto/guest_record.h"
 #include "thinagent-sim/memory.h"
-
-#define TRACE_WHY_MAX 512 /* room for the texts that say what is wrong, NUL included */
+#include "thinagent-sim/trace_writer.h"
 
 struct trace_record {
     size_t at;    /* where it starts in the stream's bytes */
@@ -57,23 +56,5 @@ void trace_free(struct trace *trace);
 
 /* Decodes record number `index` of a stream, which the reader has found to be well formed. */
 void trace_record_decode(const struct trace_stream *stream, size_t index, struct gr_record *out);
-
-/* Writes traces. */
-struct trace_writer;
-
-/* Creates or replaces the file. Returns NULL, with the reason in why, if it cannot. */
-struct trace_writer *trace_writer_open(const char *path, char why[TRACE_WHY_MAX]);
-
-/* A connection of stream number `stream` (from 0; it becomes a CID and port of its own) opens or closes.
- * `time` is in Unix nanoseconds, from 0. */
-void trace_writer_connect(struct trace_writer *writer, uint32_t stream, int64_t time);
-void trace_writer_disconnect(struct trace_writer *writer, uint32_t stream, int64_t time);
-
-/* Bytes that the driver sends on it, usually one record. */
-void trace_writer_put(struct trace_writer *writer, uint32_t stream, int64_t time, const uint8_t *data,
-                      size_t len);
-
-/* Closes the file. Returns false, with the reason in why, if not all of it could be written. */
-bool trace_writer_close(struct trace_writer *writer, char why[TRACE_WHY_MAX]);
 
 #endif

@@ -1,4 +1,4 @@
-/* The event loop: who comes first in a turn, and that others have their turn all the same. */
+/* The event loop: all that is ready has its turn, and tasks run at the end of it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,43 +61,112 @@ teardown(void **state)
     return 0;
 }
 
-/* Turns of five calls: the first one, and then, since it is ready again, all. */
+/* Turns of four calls, one for each. */
 static void
-test_first_comes_first_and_once(void **state)
+test_each_that_is_ready_has_its_turn(void **state)
 {
     (void)state;
     for (size_t i = 0; i < WATCHES; i++)
         loop_watch_set(watches[i], LOOP_READ);
-    loop_watch_first(watches[2]);
-    stop_after = 15;
+    stop_after = 3 * WATCHES;
     loop_run(loop);
-    for (size_t turn = 0; turn < 3; turn++) {
-        assert_int_equal(order[5 * turn], '2');
+    assert_int_equal(calls, 3 * WATCHES);
+    for (size_t turn = 0; turn < 3; turn++)
         for (char c = '0'; c < '0' + WATCHES; c++)
-            assert_non_null(memchr(order + 5 * turn + 1, c, WATCHES));
+            assert_non_null(memchr(order + WATCHES * turn, c, WATCHES));
+}
+
+static void
+test_one_that_is_watched_for_nothing_has_none(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < WATCHES; i++)
+        loop_watch_set(watches[i], LOOP_READ);
+    loop_watch_set(watches[1], 0);
+    stop_after = 2 * (WATCHES - 1);
+    loop_run(loop);
+    assert_int_equal(calls, 2 * (WATCHES - 1));
+    assert_null(strchr(order, '1'));
+}
+
+/* The first that is called frees all others, which are ready in this turn. */
+static void
+free_the_others(void *arg, unsigned events)
+{
+    on_ready(arg, events);
+    for (size_t i = 0; i < WATCHES; i++) {
+        if (&watches[i] == arg)
+            continue;
+        loop_watch_free(watches[i]);
+        watches[i] = NULL;
     }
 }
 
 static void
-test_one_that_had_its_turn_may_go(void **state)
+test_one_that_was_freed_is_not_called(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < WATCHES; i++)
+    for (size_t i = 0; i < WATCHES; i++) {
+        loop_watch_free(watches[i]);
+        watches[i] = loop_watch_new(loop, ends[i][0], free_the_others, &watches[i]);
+        assert_non_null(watches[i]);
         loop_watch_set(watches[i], LOOP_READ);
-    loop_watch_first(watches[1]);
+    }
     stop_after = 1;
     loop_run(loop);
-    assert_int_equal(order[0], '1');
-    loop_watch_free(watches[1]);
-    watches[1] = NULL;
+    assert_int_equal(calls, 1);
+}
+
+/* ---- the end of a turn ---- */
+
+static struct loop_task tasks[4];
+
+static void
+on_task(void *arg)
+{
+    const struct loop_task *task = arg;
+
+    order[calls++] = (char)('a' + task - tasks);
+    if (task == &tasks[0])
+        loop_defer(loop, &tasks[3]);
+}
+
+static void
+queue_tasks(void *arg, unsigned events)
+{
+    on_ready(arg, events);
+    for (size_t i = 0; i < 3; i++)
+        loop_defer(loop, &tasks[i]);
+    loop_defer(loop, &tasks[0]); /* is queued */
+    loop_cancel(loop, &tasks[2]);
+    loop_cancel(loop, &tasks[3]); /* is not */
+}
+
+/* Tasks run when all watches have had their turn, in order, and those that they queue with them. */
+static void
+test_tasks_run_at_the_end_of_the_turn(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 4; i++)
+        tasks[i] = (struct loop_task){ .fn = on_task, .arg = &tasks[i] };
+    loop_watch_free(watches[0]);
+    watches[0] = loop_watch_new(loop, ends[0][0], queue_tasks, &watches[0]);
+    assert_non_null(watches[0]);
+    for (size_t i = 0; i < WATCHES; i++)
+        loop_watch_set(watches[i], LOOP_READ);
+    stop_after = WATCHES;
+    loop_run(loop);
+    assert_string_equal(order + WATCHES, "abd");
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_first_comes_first_and_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_one_that_had_its_turn_may_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_each_that_is_ready_has_its_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_one_that_is_watched_for_nothing_has_none, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_one_that_was_freed_is_not_called, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tasks_run_at_the_end_of_the_turn, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

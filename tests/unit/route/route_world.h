@@ -17,7 +17,8 @@
 #include <cmocka.h>
 
 #include "mux/base/log.h"
-#include "mux/route/route.h"
+#include "mux/route/inner.h"
+#include "mux/vmlog/inner.h"
 #include "proto/delimited.h"
 
 #define SVMS   3
@@ -37,7 +38,7 @@ struct guest {
 struct svm {
     struct route *route;
     struct conf_solution conf;
-    struct sink sink;
+    struct sink *sink;
     unsigned wakes;
     bool stalled;      /* its socket takes nothing */
     uint64_t seen[32]; /* by stream: up to here it got everything */
@@ -47,7 +48,7 @@ struct svm {
 struct world {
     struct loop *loop;
     struct conf conf;
-    struct route route;
+    struct route *route;
     struct svm svms[SVMS];
     struct guest guests[GUESTS];
     struct gr_record record;
@@ -136,12 +137,12 @@ on_wake(void *arg)
     while (!svm->stalled) {
         struct vmlog_batch batch = { .iov = iov, .max = 64 };
 
-        sink_gather(&svm->sink, &batch, 1 << 18);
+        sink_gather(svm->sink, &batch, 1 << 18);
         if (batch.count == 0)
             break;
         for (int i = 0; i < batch.count; i++)
             receive_piece(svm, iov[i].iov_base, iov[i].iov_len);
-        sink_sent(&svm->sink, batch.bytes, &rest);
+        sink_sent(svm->sink, batch.bytes, &rest);
     }
 }
 
@@ -153,11 +154,12 @@ add_svm(struct world *world, int index, enum conf_policy policy, uint32_t class_
 {
     struct svm *svm = &world->svms[index];
 
-    svm->route = &world->route;
+    svm->route = world->route;
     svm->conf.policy = (int)policy;
     svm->conf.class_mask = class_mask;
     snprintf(svm->conf.name, sizeof(svm->conf.name), "svm%d", index);
-    assert_true(route_add_sink(&world->route, &svm->sink, &svm->conf, &sink_ops, svm));
+    svm->sink = route_add_sink(world->route, &svm->conf, &sink_ops, svm);
+    assert_non_null(svm->sink);
     return svm;
 }
 
@@ -167,7 +169,7 @@ connect_svm(struct svm *svm)
     Gimux__V1__SvmHello *hello = gimux__v1__svm_hello__unpack(NULL, 0, (const uint8_t *)"");
 
     assert_non_null(hello);
-    assert_null(route_sink_up(svm->route, &svm->sink, hello));
+    assert_null(route_sink_up(svm->route, svm->sink, hello));
 }
 
 /* Acknowledges all that it got. */
@@ -176,7 +178,7 @@ ack_all(struct svm *svm)
 {
     for (uint32_t stream = 1; stream < 32; stream++)
         if (svm->seen[stream] > 0)
-            assert_true(route_ack(svm->route, &svm->sink, stream, svm->seen[stream]));
+            assert_true(route_ack(svm->route, svm->sink, stream, svm->seen[stream]));
 }
 
 /* ---- guests ---- */
@@ -227,8 +229,8 @@ say_hello(struct world *world, struct guest *guest, char vm, char boot, uint16_t
 
     memset(said.vm_uuid, vm, GR_UUID_SIZE);
     memset(said.boot_id, boot, GR_UUID_SIZE);
-    guest->route = &world->route;
-    return route_open(&world->route, &hello, guest, &guest->stream, world->why, sizeof(world->why));
+    guest->route = world->route;
+    return route_open(world->route, &hello, guest, &guest->stream, world->why, sizeof(world->why));
 }
 
 /* A LINUX driver of the VM's boot '1'. */
@@ -250,7 +252,7 @@ publish(struct world *world, struct guest *guest, uint32_t path_len, uint32_t si
     record->sequence = guest->stream->log.last + 1;
     record->body.file.op = GR_FILE_OP_OPEN;
     record->body.file.path = (struct gr_text){ (const uint8_t *)world->path, path_len };
-    return route_publish(&world->route, guest->stream, record, NULL);
+    return route_publish(world->route, guest->stream, record, NULL);
 }
 
 /* Publishes until the guest is paused or refused. Returns how many were taken. */
@@ -269,7 +271,7 @@ static inline void
 turn(struct world *world)
 {
     loop_flush(world->loop);
-    for (struct vm *vm = world->route.table.vms; vm; vm = vm->hh.next)
+    for (struct vm *vm = world->route->table->vms; vm; vm = vm->hh.next)
         vmlog_check(&vm->log);
 }
 
@@ -296,7 +298,8 @@ open_world(void **state)
     world->path[0] = '/';
     log_setup(false, LOG_LEVEL_WARNING);
     world->loop = loop_new();
-    route_init(&world->route, world->loop, &world->conf, &ops);
+    world->route = route_new(world->loop, &world->conf, &ops);
+    assert_non_null(world->route);
     *state = world;
     return 0;
 }
@@ -308,15 +311,15 @@ close_world(void **state)
 
     turn(world);
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
-        if (world->route.sinks[slot])
-            route_remove_sink(&world->route, world->route.sinks[slot]);
+        if (world->route->sinks[slot])
+            route_remove_sink(world->route, world->route->sinks[slot]);
     turn(world);
-    for (struct vm *vm = world->route.table.vms; vm; vm = vm->hh.next) {
+    for (struct vm *vm = world->route->table->vms; vm; vm = vm->hh.next) {
         assert_null(vm->log.first); /* nobody wants anything any more */
-        assert_false(vm->paused);
+        assert_false(route_vm(vm)->paused);
     }
-    route_fini(&world->route);
-    assert_int_equal(world->route.pool.used, 0);
+    assert_int_equal(world->route->pool.used, 0);
+    route_free(world->route);
     loop_free(world->loop);
     free(world);
     return 0;

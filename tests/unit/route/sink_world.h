@@ -16,7 +16,8 @@
 
 #include <cmocka.h>
 
-#include "mux/route/sink.h"
+#include "mux/route/inner.h"
+#include "mux/vmlog/inner.h"
 
 #define SLOT     3u
 #define PIECES   64
@@ -25,7 +26,7 @@
 
 struct world {
     struct vmlog_pool pool;
-    struct vm_table table;
+    struct vm_table *table;
     struct conf_solution conf;
     struct sink sink;
     unsigned moved;
@@ -171,9 +172,10 @@ open_world(void **state)
     if (!world)
         return -1;
     world->pool.limit = world->pool.own = 64 << 20;
-    world->table.pool = &world->pool;
-    world->table.limit = 16;
-    world->table.slots = SLOT + 1;
+    world->table = vm_table_new(&world->pool, &route_table_ops);
+    assert_non_null(world->table);
+    world->table->limit = 16;
+    world->table->slots = SLOT + 1;
     world->conf.class_mask = CLASS_MASK_ALL;
     sink_init(&world->sink, SLOT, &world->conf, &ops, world);
     world->sink.moved = moved;
@@ -189,10 +191,10 @@ close_world(void **state)
 {
     struct world *world = *state;
 
-    for (struct vm *vm = world->table.vms; vm; vm = vm->hh.next)
+    for (struct vm *vm = world->table->vms; vm; vm = vm->hh.next)
         vmlog_check(&vm->log);
     sink_fini(&world->sink);
-    vm_table_fini(&world->table);
+    vm_table_free(world->table);
     free(world->wire);
     free(world);
     return 0;
@@ -221,14 +223,14 @@ id_text(char letter)
 static inline struct stream *
 add_stream(struct world *world, char letter, char boot, uint64_t start)
 {
-    struct vm *vm = vm_find(&world->table, id(letter));
+    struct vm *vm = vm_find(world->table, id(letter));
     struct stream *stream;
 
     if (!vm) {
-        vm = vm_add(&world->table, id(letter));
+        vm = vm_add(world->table, id(letter));
         vmlog_join(&vm->log, SLOT);
     }
-    stream = vm_stream_add(&world->table, vm, GR_LINUX, id(boot), start);
+    stream = vm_stream_add(world->table, vm, GR_LINUX, id(boot), start);
     vmlog_join_stream(&stream->log, SLOT);
     sink_stream_added(&world->sink, stream);
     return stream;
@@ -249,13 +251,13 @@ append_as(struct world *world, struct stream *stream, enum event_class cls, cons
     if (head.len < len)
         head.len = len;
     entry.end = head.len;
-    room = vmlog_reserve(&stream->vm->log, head.len, false);
+    room = vmlog_reserve(&stream->about.vm->log, head.len, false);
     assert_non_null(room);
     memset(room, 0, head.len);
     memcpy(room, &head, sizeof(head));
     memcpy(room + sizeof(head), key, strlen(key));
-    vmlog_commit(&stream->vm->log, &entry);
-    sink_activate(&world->sink, stream->vm);
+    vmlog_commit(&stream->about.vm->log, &entry);
+    sink_activate(&world->sink, stream->about.vm);
 }
 
 static inline void
@@ -277,7 +279,7 @@ up(struct world *world, const Gimux__V1__SvmHello *hello)
     gimux__v1__svm_hello__pack(hello, buf);
     owned = gimux__v1__svm_hello__unpack(NULL, len, buf);
     free(buf);
-    return sink_up(&world->sink, &world->table, owned);
+    return sink_up(&world->sink, world->table, owned);
 }
 
 static inline void
@@ -317,7 +319,7 @@ up_with_position(struct world *world, char vm, char boot, uint64_t sequence)
 static inline bool
 ack(struct world *world, const struct stream *stream, uint64_t sequence)
 {
-    return sink_ack(&world->sink, &world->table, stream->log.id, sequence);
+    return sink_ack(&world->sink, world->table, stream->log.id, sequence);
 }
 
 #endif

@@ -9,7 +9,8 @@
 #include <cmocka.h>
 
 #include "mux/base/log.h"
-#include "mux/route/flood.h"
+#include "mux/route/inner.h"
+#include "mux/vmlog/inner.h"
 
 #define VMS   41
 #define LOOK  10000 /* ms */
@@ -17,7 +18,7 @@
 
 struct world {
     struct vmlog_pool pool;
-    struct vm_table table;
+    struct vm_table *table;
     struct conf_limits limits;
     struct vm *vms[VMS];
 };
@@ -29,13 +30,14 @@ open_world(unsigned vms)
 
     assert_non_null(world);
     log_setup(false, LOG_LEVEL_ERROR);
-    world->table.pool = &world->pool;
-    world->table.limit = VMS;
+    world->table = vm_table_new(&world->pool, &route_table_ops);
+    assert_non_null(world->table);
+    world->table->limit = VMS;
     world->limits = (struct conf_limits){ .flood_records = 1000, .flood_factor = 10 };
     for (unsigned i = 0; i < vms; i++) {
         uint8_t uuid[GR_UUID_SIZE] = { 1, (uint8_t)i };
 
-        world->vms[i] = vm_add(&world->table, uuid);
+        world->vms[i] = vm_add(world->table, uuid);
     }
     return world;
 }
@@ -43,7 +45,7 @@ open_world(unsigned vms)
 static void
 close_world(struct world *world)
 {
-    vm_table_fini(&world->table);
+    vm_table_free(world->table);
     free(world);
 }
 
@@ -51,8 +53,8 @@ close_world(struct world *world)
 static void
 sends(struct world *world, unsigned vm, uint64_t records_a_second, uint64_t bytes_a_second)
 {
-    world->vms[vm]->traffic.records += records_a_second * LOOK / 1000;
-    world->vms[vm]->traffic.bytes += bytes_a_second * LOOK / 1000;
+    route_vm(world->vms[vm])->traffic.records += records_a_second * LOOK / 1000;
+    route_vm(world->vms[vm])->traffic.bytes += bytes_a_second * LOOK / 1000;
 }
 
 static void
@@ -64,13 +66,13 @@ others_send(struct world *world, unsigned vms, uint64_t rate)
 
 /* How many are flooding after a look. */
 static unsigned
-look(struct world *world)
+look_once(struct world *world)
 {
     unsigned count = 0;
 
-    flood_look(&world->table, &world->limits, LOOK);
+    flood_look(world->table, &world->limits, LOOK);
     for (unsigned i = 0; i < VMS; i++)
-        count += world->vms[i] && world->vms[i]->traffic.flooding;
+        count += world->vms[i] && route_vm(world->vms[i])->traffic.flooding;
     return count;
 }
 
@@ -82,11 +84,11 @@ test_one_at_a_hundred_times_the_rate_of_the_others(void **state)
     (void)state;
     others_send(world, VMS, QUIET);
     sends(world, 0, QUIET * 100, QUIET * 100 * 200);
-    assert_int_equal(look(world), 1);
-    assert_true(world->vms[0]->traffic.flooding);
+    assert_int_equal(look_once(world), 1);
+    assert_true(route_vm(world->vms[0])->traffic.flooding);
     others_send(world, VMS, QUIET);
     sends(world, 0, QUIET, QUIET * 200);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     close_world(world);
 }
 
@@ -99,10 +101,10 @@ test_all_busy_alike(void **state)
     (void)state;
     others_send(world, VMS, 100000);
     sends(world, 0, 900000, 900000 * 200);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     others_send(world, VMS, 100000);
     sends(world, 0, 1000000, 900000 * 200);
-    assert_int_equal(look(world), 1);
+    assert_int_equal(look_once(world), 1);
     close_world(world);
 }
 
@@ -115,10 +117,10 @@ test_below_the_floor(void **state)
     (void)state;
     others_send(world, VMS, 9);
     sends(world, 0, 999, 999);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     others_send(world, VMS, 9);
     sends(world, 0, 1000, 1000);
-    assert_int_equal(look(world), 1);
+    assert_int_equal(look_once(world), 1);
     close_world(world);
 }
 
@@ -131,10 +133,10 @@ test_bytes(void **state)
     (void)state;
     others_send(world, VMS, 10);
     sends(world, 0, 4, 999 * 1024);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     others_send(world, VMS, 10);
     sends(world, 0, 4, 1000 * 1024);
-    assert_int_equal(look(world), 1);
+    assert_int_equal(look_once(world), 1);
     close_world(world);
 }
 
@@ -148,14 +150,14 @@ test_hysteresis(void **state)
     for (int i = 0; i < 3; i++) {
         others_send(world, VMS, QUIET);
         sends(world, 0, QUIET * (i == 0 ? 10 : 5), 0);
-        assert_int_equal(look(world), 1);
+        assert_int_equal(look_once(world), 1);
     }
     others_send(world, VMS, QUIET);
     sends(world, 0, QUIET * 5 - 1, 0);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     others_send(world, VMS, QUIET);
     sends(world, 0, QUIET * 5, 0);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     close_world(world);
 }
 
@@ -168,10 +170,10 @@ test_idle_vms(void **state)
     (void)state;
     for (unsigned i = 0; i < 5; i++)
         sends(world, i, 20000, 0);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     sends(world, 7, 20000, 0);
-    assert_int_equal(look(world), 1);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 1);
+    assert_int_equal(look_once(world), 0);
     close_world(world);
 }
 
@@ -183,14 +185,14 @@ test_two_vms_and_one_alone(void **state)
     (void)state;
     sends(world, 0, 5000, 0);
     sends(world, 1, 500, 0);
-    assert_int_equal(look(world), 1);
+    assert_int_equal(look_once(world), 1);
     close_world(world);
     world = open_world(1);
     sends(world, 0, 1000000, 0);
-    assert_int_equal(look(world), 0); /* whom should it flood? */
+    assert_int_equal(look_once(world), 0); /* whom should it flood? */
     close_world(world);
     world = open_world(0);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     close_world(world);
 }
 
@@ -204,7 +206,7 @@ test_several(void **state)
     others_send(world, VMS, QUIET);
     for (unsigned i = 0; i < 19; i++)
         sends(world, i, QUIET * 100, 0);
-    assert_int_equal(look(world), 19);
+    assert_int_equal(look_once(world), 19);
     close_world(world);
 }
 
@@ -216,13 +218,13 @@ test_paused_is_not_ended(void **state)
     (void)state;
     others_send(world, VMS, QUIET);
     sends(world, 0, QUIET * 100, 0);
-    assert_int_equal(look(world), 1);
-    world->vms[0]->paused = true;
+    assert_int_equal(look_once(world), 1);
+    route_vm(world->vms[0])->paused = true;
     others_send(world, VMS, QUIET);
-    assert_int_equal(look(world), 1);
-    world->vms[0]->paused = false;
+    assert_int_equal(look_once(world), 1);
+    route_vm(world->vms[0])->paused = false;
     others_send(world, VMS, QUIET);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     close_world(world);
 }
 
@@ -235,7 +237,7 @@ test_switched_off(void **state)
     world->limits.flood_records = 0;
     others_send(world, VMS, QUIET);
     sends(world, 0, UINT32_MAX, UINT32_MAX);
-    assert_int_equal(look(world), 0);
+    assert_int_equal(look_once(world), 0);
     close_world(world);
 }
 

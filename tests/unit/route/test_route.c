@@ -49,13 +49,13 @@ test_accepted(void **state)
     for (int i = 0; i < 3; i++)
         publish(world, guest, 5, 5);
     turn(world);
-    assert_int_equal(route_pending(&world->route, &first->sink), 4); /* with the lifecycle event */
-    assert_int_equal(route_pending(&world->route, NULL), 8);
+    assert_int_equal(route_pending(world->route, first->sink), 4); /* with the lifecycle event */
+    assert_int_equal(route_pending(world->route, NULL), 8);
     ack_all(first);
     turn(world);
     assert_int_equal(guest->accepted, 0);
-    assert_true(route_ack(&world->route, &second->sink, guest->stream->log.id, 1));
-    assert_true(route_ack(&world->route, &second->sink, guest->stream->log.id, 2));
+    assert_true(route_ack(world->route, second->sink, guest->stream->log.id, 1));
+    assert_true(route_ack(world->route, second->sink, guest->stream->log.id, 2));
     assert_int_equal(guest->accepted, 0); /* not from within the SVM's turn */
     turn(world);
     assert_int_equal(guest->accepted, 0); /* the lifecycle event stands before them */
@@ -63,11 +63,11 @@ test_accepted(void **state)
     turn(world);
     assert_int_equal(guest->accepted, 1);
     assert_int_equal(guest->stream->log.accepted, 3);
-    assert_int_equal(route_pending(&world->route, NULL), 0);
+    assert_int_equal(route_pending(world->route, NULL), 0);
     publish(world, guest, 5, 5);
     turn(world);
     assert_int_equal(guest->accepted, 1); /* nothing new */
-    assert_false(route_ack(&world->route, &second->sink, guest->stream->log.id, 5));
+    assert_false(route_ack(world->route, second->sink, guest->stream->log.id, 5));
 }
 
 /* What nobody wants is accepted at once: if there is no solution at all, and if all that there are filter it.
@@ -107,14 +107,14 @@ test_pause_at_vm_log(void **state)
     struct guest *late = &world->guests[2];
 
     svm->conf.window = 64 << 10;
-    route_set_conf(&world->route, &world->conf);
+    route_set_conf(world->route, &world->conf);
     connect_guest(world, flooding, 'a');
     connect_guest(world, quiet, 'b');
     assert_true(flood(world, flooding, 1000) > 500);
     turn(world);
     assert_int_equal(flooding->pauses, 1);
     assert_int_equal(flooding->resumes, 0);
-    assert_in_range(flooding->stream->vm->log.bytes, 1 << 20, (1 << 20) + VMLOG_LARGE_CHUNK);
+    assert_in_range(flooding->stream->about.vm->log.bytes, 1 << 20, (1 << 20) + VMLOG_LARGE_CHUNK);
     assert_true(publish(world, quiet, 1000, 1000));
     assert_int_equal(quiet->pauses, 0);
     assert_int_equal(say_hello(world, late, 'a', '1', GR_VMX, 1, true), 0);
@@ -122,11 +122,11 @@ test_pause_at_vm_log(void **state)
 
     connect_svm(svm);
     while (flooding->resumes == 0) { /* its window lets some out each time */
-        assert_true(flooding->stream->vm->log.bytes > (1 << 20) / 2);
+        assert_true(flooding->stream->about.vm->log.bytes > (1 << 20) / 2);
         turn(world);
         ack_all(svm);
     }
-    assert_true(flooding->stream->vm->log.bytes <= (1 << 20) / 4 * 3);
+    assert_true(flooding->stream->about.vm->log.bytes <= (1 << 20) / 4 * 3);
     assert_int_equal(flooding->resumes, 1);
     assert_int_equal(late->resumes, 1);
     assert_int_equal(flooding->pauses, 1);
@@ -146,7 +146,7 @@ test_pause_at_memory(void **state)
 
     world->conf.limits.memory = 1 << 20;
     world->conf.limits.vm_log = 1 << 20;
-    route_set_conf(&world->route, &world->conf);
+    route_set_conf(world->route, &world->conf);
     connect_guest(world, a, 'a');
     connect_guest(world, b, 'b');
     flood(world, a, 20000);
@@ -155,7 +155,7 @@ test_pause_at_memory(void **state)
         last++;
     assert_int_equal(b->stream->log.last, last);
     assert_int_equal(b->pauses, 1);
-    assert_true(world->route.pool.used <= world->conf.limits.memory + world->route.pool.own);
+    assert_true(world->route->pool.used <= world->conf.limits.memory + world->route->pool.own);
     turn(world);
     assert_int_equal(a->resumes + b->resumes, 0);
     connect_svm(svm);
@@ -180,7 +180,7 @@ test_removed_sink_holds_nothing(void **state)
     flood(world, guest, 1000);
     turn(world);
     assert_int_equal(guest->accepted + guest->resumes, 0);
-    route_remove_sink(&world->route, &svm->sink);
+    route_remove_sink(world->route, svm->sink);
     assert_int_equal(guest->accepted + guest->resumes, 0);
     turn(world);
     assert_int_equal(guest->accepted, 1);
@@ -202,10 +202,10 @@ test_reload_resumes(void **state)
     turn(world);
     assert_int_equal(guest->resumes, 0);
     larger.limits.vm_log *= 2;
-    route_set_conf(&world->route, &larger);
+    route_set_conf(world->route, &larger);
     turn(world);
     assert_int_equal(guest->resumes, 1);
-    assert_int_equal(world->svms[0].sink.window, larger.limits.vm_log / 2);
+    assert_int_equal(world->svms[0].sink->window, larger.limits.vm_log / 2);
     flood(world, guest, 1000);
 }
 
@@ -231,7 +231,7 @@ test_drop_lets_the_guest_go_on(void **state)
         assert_int_equal(guest->stream->log.accepted, last);
     }
     assert_int_equal(guest->pauses, 5);
-    assert_int_equal(svm->sink.skips, 5);
+    assert_int_equal(svm->sink->skips, 5);
     assert_int_equal(svm->wakes, 0); /* nobody is there to tell */
     connect_svm(svm);
     turn(world);
@@ -283,13 +283,13 @@ test_drop_waits_with_pause(void **state)
     connect_guest(world, guest, 'a');
     flood(world, guest, 1000);
     turn(world);
-    assert_int_equal(drop->sink.skips, 0);
+    assert_int_equal(drop->sink->skips, 0);
     assert_int_equal(guest->resumes, 0);
     connect_svm(pause);
     turn(world);
     ack_all(pause); /* now the other alone is the last */
     turn(world);
-    assert_int_equal(drop->sink.skips, 1);
+    assert_int_equal(drop->sink->skips, 1);
     while (guest->resumes == 0) {
         turn(world);
         ack_all(pause);
@@ -310,11 +310,11 @@ test_drop_at_half_the_window(void **state)
     for (int i = 0; i < 49; i++)
         publish(world, guest, 5, 1000);
     turn(world);
-    assert_int_equal(svm->sink.skips, 0);
+    assert_int_equal(svm->sink->skips, 0);
     assert_int_equal(guest->accepted, 0);
     publish(world, guest, 5, 1000);
     turn(world);
-    assert_int_equal(svm->sink.skips, 1);
+    assert_int_equal(svm->sink->skips, 1);
     assert_int_equal(guest->accepted, 1);
     assert_int_equal(guest->stream->log.accepted, 50);
     assert_int_equal(guest->pauses, 0);
@@ -330,7 +330,7 @@ test_drop_that_keeps_up(void **state)
 
     world->conf.limits.vm_window = 100000;
     svm->conf.window = 4 << 20;
-    route_set_conf(&world->route, &world->conf);
+    route_set_conf(world->route, &world->conf);
     connect_svm(svm);
     connect_guest(world, guest, 'a');
     for (int i = 0; i < 10; i++) {
@@ -340,7 +340,7 @@ test_drop_that_keeps_up(void **state)
         ack_all(svm);
         turn(world);
     }
-    assert_int_equal(svm->sink.skips, 0);
+    assert_int_equal(svm->sink->skips, 0);
     assert_int_equal(guest->stream->log.accepted, 600);
 }
 
@@ -354,19 +354,19 @@ test_drop_of_one_is_enough(void **state)
     struct guest *guest = &world->guests[0];
 
     slow->conf.window = 64 << 10;
-    route_set_conf(&world->route, &world->conf);
+    route_set_conf(world->route, &world->conf);
     connect_svm(slow);
     connect_guest(world, guest, 'a');
-    while (guest->stream->vm->log.bytes < world->conf.limits.vm_log / 2) {
+    while (guest->stream->about.vm->log.bytes < world->conf.limits.vm_log / 2) {
         publish(world, guest, 1000, 5);
         turn(world);
         ack_all(slow);
     }
     flood(world, guest, 1000);
     turn(world);
-    assert_int_equal(gone->sink.skips, 1);
-    assert_int_equal(slow->sink.skips, 0);
-    assert_true(vmlog_has_more(&guest->stream->vm->log, slow->sink.slot));
+    assert_int_equal(gone->sink->skips, 1);
+    assert_int_equal(slow->sink->skips, 0);
+    assert_true(vmlog_has_more(&guest->stream->about.vm->log, slow->sink->slot));
     assert_int_equal(guest->resumes, guest->pauses);
 }
 
@@ -403,22 +403,22 @@ test_drop_frees_the_longest(void **state)
     world->conf.limits.vms = 20;
     world->conf.limits.memory = 1 << 20;
     world->conf.limits.vm_log = 1 << 20;
-    route_set_conf(&world->route, &world->conf);
+    route_set_conf(world->route, &world->conf);
     for (char vm = 'a'; vm < 'a' + 14; vm++) { /* short ones, which no share of memory keeps back */
         connect_guest(world, gone, vm);
-        while (gone->stream->vm->log.bytes <= VMLOG_SMALL_CHUNK)
+        while (gone->stream->about.vm->log.bytes <= VMLOG_SMALL_CHUNK)
             assert_true(publish(world, gone, 1000, 1000));
-        route_close(&world->route, gone->stream, true, "gone");
+        route_close(world->route, gone->stream, true, "gone");
         turn(world);
     }
-    assert_int_equal(drop->sink.skips, 0);
+    assert_int_equal(drop->sink->skips, 0);
     connect_guest(world, guest, 'z');
     assert_true(flood(world, guest, 1000) > 0);
     turn(world);
-    assert_int_equal(drop->sink.skips, 1);
+    assert_int_equal(drop->sink->skips, 1);
     assert_int_equal(guest->pauses, 1);
     assert_int_equal(guest->resumes, 1);
-    assert_true(guest->stream->vm->log.bytes > VMLOG_LARGE_CHUNK);
+    assert_true(guest->stream->about.vm->log.bytes > VMLOG_LARGE_CHUNK);
 }
 
 /* Logs that nobody takes are full before memory is. So a VM that nobody holds up goes on as soon as its own
@@ -435,7 +435,7 @@ test_full_logs_leave_memory_to_others(void **state)
     world->conf.limits.vms = 20;
     world->conf.limits.memory = 4 << 20;
     world->conf.limits.vm_log = 1 << 20;
-    route_set_conf(&world->route, &world->conf);
+    route_set_conf(world->route, &world->conf);
     connect_svm(healthy);
     for (char vm = 'a'; vm <= 'l'; vm++) { /* together they could hold three times as much */
         struct guest *stuck = &world->guests[1];
@@ -447,11 +447,11 @@ test_full_logs_leave_memory_to_others(void **state)
         ack_all(healthy);
         turn(world);
         assert_int_equal(stuck->resumes, 0);
-        route_close(&world->route, stuck->stream, false, "gone");
+        route_close(world->route, stuck->stream, false, "gone");
         turn(world);
         words(healthy);
     }
-    assert_in_range(world->route.pool.used, 3 << 20, (4 << 20) - (128 << 10));
+    assert_in_range(world->route->pool.used, 3 << 20, (4 << 20) - (128 << 10));
     connect_guest(world, guest, 'z');
     for (int round = 0; round < 20; round++) {
         assert_true(flood(world, guest, 1000) > 40);
@@ -461,7 +461,7 @@ test_full_logs_leave_memory_to_others(void **state)
         words(healthy);
         assert_int_equal(guest->resumes, guest->pauses);
     }
-    route_remove_sink(&world->route, &away->sink);
+    route_remove_sink(world->route, away->sink);
 }
 
 /* What a solution is not granted, or does not want by its configuration, waits for no SVM of it: not for one
@@ -483,11 +483,11 @@ test_what_is_not_wanted_waits_for_nobody(void **state)
     publish(world, guest, 1000, 1000);
     turn(world);
     assert_int_equal(guest->stream->log.accepted, 1);
-    assert_int_equal(route_pending(&world->route, NULL), 0);
+    assert_int_equal(route_pending(world->route, NULL), 0);
     connect_svm(narrow);
     turn(world);
     assert_string_equal(words(narrow), "");
-    route_sink_down(&world->route, &stalled->sink);
+    route_sink_down(world->route, stalled->sink);
     publish(world, guest, 1000, 1000);
     turn(world);
     assert_int_equal(guest->stream->log.accepted, 2);
@@ -510,7 +510,7 @@ test_what_is_in_flight_has_a_share_of_memory(void **state)
     world->conf.limits.vms = 20;
     world->conf.limits.memory = 4 << 20;
     world->conf.limits.vm_log = 1 << 20;
-    route_set_conf(&world->route, &world->conf);
+    route_set_conf(world->route, &world->conf);
     connect_svm(mute);
     for (int round = 0; round < 3; round++) {
         for (char vm = 'a'; vm < 'a' + 12; vm++) {
@@ -519,21 +519,21 @@ test_what_is_in_flight_has_a_share_of_memory(void **state)
             flood(world, guest, 1000);
             turn(world);
             assert_int_equal(guest->resumes, guest->pauses);
-            route_close(&world->route, guest->stream, false, "gone");
+            route_close(world->route, guest->stream, false, "gone");
             turn(world);
             words(mute);
         }
-        assert_true(mute->sink.share == 2 << 20);
-        assert_in_range(mute->sink.held, 1, (2 << 20) + (256 << 10));
-        assert_true(mute->sink.skips > 0);
+        assert_true(mute->sink->share == 2 << 20);
+        assert_in_range(mute->sink->held, 1, (2 << 20) + (256 << 10));
+        assert_true(mute->sink->skips > 0);
     }
-    for (int round = 0; route_pending(&world->route, NULL) > 0; round++) {
+    for (int round = 0; route_pending(world->route, NULL) > 0; round++) {
         assert_true(round < 100);
         ack_all(mute);
         turn(world);
         words(mute);
     }
-    assert_int_equal(mute->sink.held + world->route.pool.used, 0);
+    assert_int_equal(mute->sink->held + world->route->pool.used, 0);
 }
 
 int

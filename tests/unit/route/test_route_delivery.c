@@ -8,14 +8,14 @@ counted(const struct svm *svm)
     unsigned count = 0;
 
     for (unsigned i = 0; i <= HISTOGRAM_BOUNDS; i++)
-        count += (unsigned)svm->sink.delivery.counts[i];
+        count += (unsigned)svm->sink->delivery.counts[i];
     return count;
 }
 
 static uint64_t
 mark_of(const struct svm *svm, const struct vm *vm)
 {
-    return vm->turns[svm->sink.slot].marked;
+    return route_vm(vm)->turns[svm->sink->slot].marked;
 }
 
 static void
@@ -36,17 +36,17 @@ test_what_grows_is_timed(void **state)
     svm->stalled = true;
     assert_true(publish(world, &guest, 10, 10));
     turn(world);
-    assert_int_equal(mark_of(svm, guest.stream->vm), loop_turn_began(world->loop));
+    assert_int_equal(mark_of(svm, guest.stream->about.vm), loop_turn_began(world->loop));
     assert_int_equal(counted(svm), 0);
     svm->stalled = false;
     assert_true(publish(world, &guest, 10, 10));
     turn(world);
     assert_int_equal(counted(svm), 1);
-    assert_int_equal(mark_of(svm, guest.stream->vm), 0);
+    assert_int_equal(mark_of(svm, guest.stream->about.vm), 0);
     assert_int_equal(counted(other), 0); /* nothing was for it */
-    assert_int_equal(mark_of(other, guest.stream->vm), 0);
+    assert_int_equal(mark_of(other, guest.stream->about.vm), 0);
     ack_all(svm);
-    route_close(&world->route, guest.stream, true, "the end");
+    route_close(world->route, guest.stream, true, "the end");
 }
 
 static void
@@ -64,14 +64,14 @@ test_what_is_given_up_is_not(void **state)
     svm->stalled = true;
     assert_true(publish(world, &guest, 10, 10));
     turn(world);
-    assert_int_equal(mark_of(svm, guest.stream->vm), loop_turn_began(world->loop));
+    assert_int_equal(mark_of(svm, guest.stream->about.vm), loop_turn_began(world->loop));
     flood(world, &guest, 1000);
     turn(world);
-    assert_int_equal(svm->sink.skips, 1);
-    assert_int_equal(mark_of(svm, guest.stream->vm), 0);
+    assert_int_equal(svm->sink->skips, 1);
+    assert_int_equal(mark_of(svm, guest.stream->about.vm), 0);
     assert_int_equal(counted(svm), 0);
     svm->stalled = false;
-    route_close(&world->route, guest.stream, true, "the end");
+    route_close(world->route, guest.stream, true, "the end");
 }
 
 /* Who comes in the place of another solution has nothing to do with what that one waited for. */
@@ -86,13 +86,13 @@ test_a_slot_that_changes_hands(void **state)
     connect_guest(world, &guest, 'a');
     loop_begin(world->loop);
     turn(world);
-    assert_int_equal(mark_of(svm, guest.stream->vm), loop_turn_began(world->loop));
-    route_remove_sink(&world->route, &svm->sink);
+    assert_int_equal(mark_of(svm, guest.stream->about.vm), loop_turn_began(world->loop));
+    route_remove_sink(world->route, svm->sink);
     turn(world);
     next = add_svm(world, 1, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
-    assert_int_equal(next->sink.slot, 0);
-    assert_int_equal(mark_of(next, guest.stream->vm), 0);
-    route_close(&world->route, guest.stream, true, "the end");
+    assert_int_equal(next->sink->slot, 0);
+    assert_int_equal(mark_of(next, guest.stream->about.vm), 0);
+    route_close(world->route, guest.stream, true, "the end");
 }
 
 int

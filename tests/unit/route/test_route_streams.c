@@ -31,28 +31,28 @@ test_lifecycle(void **state)
     connect_guest(world, guest, 'a');
     stream = guest->stream;
     assert_ptr_equal(stream->guest, guest);
-    assert_int_equal(stream->vm->connected, 1);
-    assert_string_equal(stream->build, "build");
-    assert_string_equal(stream->guest_os, "os");
-    route_lifecycle(&world->route, stream, false, "silent");
-    route_lifecycle(&world->route, stream, true, NULL);
-    route_close(&world->route, stream, false, "closed");
-    assert_int_equal(stream->vm->connected, 0);
-    assert_false(stream->ended);
+    assert_int_equal(route_vm(stream->about.vm)->connected, 1);
+    assert_string_equal(stream->about.build, "build");
+    assert_string_equal(stream->about.guest_os, "os");
+    route_lifecycle(world->route, stream, false, "silent");
+    route_lifecycle(world->route, stream, true, NULL);
+    route_close(world->route, stream, false, "closed");
+    assert_int_equal(route_vm(stream->about.vm)->connected, 0);
+    assert_false(stream->about.ended);
     turn(world);
     assert_string_equal(words(svm), "S1@1 1.1+door 1.2-silent 1.3+ 1.4-closed");
 
     /* it comes back on the same stream; one that was told as lost is not told again when it closes */
     connect_guest(world, guest, 'a');
     assert_ptr_equal(guest->stream, stream);
-    route_lifecycle(&world->route, stream, false, "silent");
-    route_close(&world->route, stream, true, "closed");
-    assert_true(stream->ended);
+    route_lifecycle(world->route, stream, false, "silent");
+    route_close(world->route, stream, true, "closed");
+    assert_true(stream->about.ended);
     turn(world);
     assert_string_equal(words(svm), "1.5+door 1.6-silent");
     connect_guest(world, guest, 'a');
-    assert_false(stream->ended);
-    route_close(&world->route, stream, false, "closed");
+    assert_false(stream->about.ended);
+    route_close(world->route, stream, false, "closed");
     turn(world);
     assert_string_equal(words(svm), "1.7+door 1.8-closed");
 }
@@ -73,9 +73,9 @@ test_clone(void **state)
     assert_int_equal(say_hello(world, clone, 'a', '2', GR_VSEPFLT, 1, false), GR_REJECT_CLONE);
     assert_int_equal(say_hello(world, other_driver, 'a', '1', GR_VSEPFLT, 1, false), 0);
     assert_string_equal(guest->replaced, "");
-    assert_int_equal(guest->stream->vm->connected, 2);
-    route_close(&world->route, guest->stream, false, "");
-    route_close(&world->route, other_driver->stream, false, "");
+    assert_int_equal(route_vm(guest->stream->about.vm)->connected, 2);
+    route_close(world->route, guest->stream, false, "");
+    route_close(world->route, other_driver->stream, false, "");
     assert_int_equal(say_hello(world, clone, 'a', '2', GR_LINUX, 1, false), 0); /* nobody is there */
 }
 
@@ -97,7 +97,7 @@ test_takeover(void **state)
     assert_string_equal(former->replaced, "the driver has connected again");
     assert_ptr_equal(guest->stream, stream);
     assert_ptr_equal(stream->guest, guest);
-    assert_int_equal(stream->vm->connected, 1);
+    assert_int_equal(route_vm(stream->about.vm)->connected, 1);
     publish(world, guest, 5, 5);
     turn(world);
     assert_string_equal(words(svm), "S1@1 1.1+door S2@1 2.1 1.2-the driver has connected again 1.3+door 2.2");
@@ -121,17 +121,17 @@ test_reboot(void **state)
     assert_int_equal(say_hello(world, guest, 'a', '2', GR_LINUX, 1, true), 0);
     assert_string_equal(former->replaced, "the VM has booted again");
     assert_string_equal(other->replaced, "");
-    assert_true(stream->ended);
+    assert_true(stream->about.ended);
     assert_null(stream->guest);
     assert_ptr_not_equal(guest->stream, stream);
-    assert_false(guest->stream->ended);
-    assert_int_equal(guest->stream->vm->connected, 2);
+    assert_false(guest->stream->about.ended);
+    assert_int_equal(route_vm(guest->stream->about.vm)->connected, 2);
 
     stream = other->stream; /* of a driver that is not there when the VM has booted */
-    route_close(&world->route, stream, false, "closed");
-    assert_false(stream->ended);
+    route_close(world->route, stream, false, "closed");
+    assert_false(stream->about.ended);
     assert_int_equal(say_hello(world, other, 'a', '2', GR_VSEPFLT, 1, true), 0);
-    assert_true(stream->ended);
+    assert_true(stream->about.ended);
 }
 
 static void
@@ -167,10 +167,10 @@ test_former_boots_from_files(void **state)
 
     add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
     memset(id, 'a', sizeof(id));
-    vm = vm_add(&world->route.table, id);
+    vm = vm_add(world->route->table, id);
     for (uint32_t boot = 1; boot <= VM_STREAMS_MAX + 1; boot++) {
         memset(id, (int)boot, sizeof(id));
-        assert_non_null(vm_stream_restore(&world->route.table, vm, GR_LINUX, id, 1, boot));
+        assert_non_null(vm_stream_restore(world->route->table, vm, GR_LINUX, id, 1, boot));
     }
     assert_int_equal(say_hello(world, guest, 'a', 'Z', GR_LINUX, 1, true), 0);
     assert_int_equal(vm->stream_count, 2); /* with gimuxd's own */
@@ -190,9 +190,9 @@ test_flapping(void **state)
 
     add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
     connect_guest(world, guest, 'a');
-    vm = guest->stream->vm;
+    vm = guest->stream->about.vm;
     while (code == 0) {
-        route_close(&world->route, guest->stream, false, "");
+        route_close(world->route, guest->stream, false, "");
         code = say_hello(world, guest, 'a', '1', GR_LINUX, 1, true);
         turn(world);
         assert_true(vm->log.bytes < 4 << 20);
@@ -246,8 +246,8 @@ test_lost(void **state)
     connect_svm(svm);
     connect_guest(world, guest, 'a');
     publish(world, guest, 5, 5);
-    assert_true(route_lost(&world->route, guest->stream, 7));
-    assert_int_equal(guest->stream->vm->events, 7);
+    assert_true(route_lost(world->route, guest->stream, 7));
+    assert_int_equal(route_vm(guest->stream->about.vm)->events, 7);
     turn(world);
     assert_string_equal(words(svm), "S2@2 G2:2-7r2");
     flood(world, guest, 1000);
@@ -264,7 +264,7 @@ test_interest(void **state)
     struct guest *guest = &world->guests[0];
     struct conf_solution dns = { .class_mask = 1u << CLASS_DNS };
 
-    assert_int_equal(world->route.interest, GR_KIND(GR_FILE));
+    assert_int_equal(world->route->interest, GR_KIND(GR_FILE));
     connect_guest(world, guest, 'a');
     assert_int_equal(guest->interests, 0); /* the WELCOME says it */
     add_svm(world, 1, CONF_POLICY_PAUSE, 1u << CLASS_FILE);
@@ -272,16 +272,16 @@ test_interest(void **state)
     add_svm(world, 2, CONF_POLICY_PAUSE, 1u << CLASS_FILE | 1u << CLASS_NETWORK);
     assert_int_equal(guest->interests, 1);
     assert_int_equal(guest->kinds, GR_KIND(GR_FILE) | GR_KIND(GR_NET));
-    route_remove_sink(&world->route, &files->sink);
+    route_remove_sink(world->route, files->sink);
     assert_int_equal(guest->interests, 1); /* another wants files still */
-    route_remove_sink(&world->route, &world->svms[2].sink);
+    route_remove_sink(world->route, world->svms[2].sink);
     assert_int_equal(guest->interests, 2);
     assert_int_equal(guest->kinds, GR_KIND(GR_FILE));
-    sink_set_conf(&world->svms[1].sink, &dns); /* a reload */
-    route_set_conf(&world->route, &world->conf);
+    sink_set_conf(world->svms[1].sink, &dns); /* a reload */
+    route_set_conf(world->route, &world->conf);
     assert_int_equal(guest->interests, 3);
     assert_int_equal(guest->kinds, GR_KIND(GR_DNS));
-    sink_set_conf(&world->svms[1].sink, &world->svms[1].conf);
+    sink_set_conf(world->svms[1].sink, &world->svms[1].conf);
 }
 
 /* ---- the rest ---- */
@@ -302,12 +302,12 @@ test_power(void **state)
     connect_guest(world, guest, 'a');
     record.body.power.op = GR_POWER_OP_SUSPEND;
     memset(record.body.power.vm_uuid, 'a', GR_UUID_SIZE);
-    assert_true(route_publish(&world->route, host->stream, &record, NULL));
-    assert_int_equal(guest->stream->vm->power, GR_POWER_OP_SUSPEND);
-    assert_int_equal(host->stream->vm->power, 0);
+    assert_true(route_publish(world->route, host->stream, &record, NULL));
+    assert_int_equal(route_vm(guest->stream->about.vm)->power, GR_POWER_OP_SUSPEND);
+    assert_int_equal(route_vm(host->stream->about.vm)->power, 0);
     memset(record.body.power.vm_uuid, 'b', GR_UUID_SIZE); /* nobody knows that one */
     record.sequence = 2;
-    assert_true(route_publish(&world->route, host->stream, &record, NULL));
+    assert_true(route_publish(world->route, host->stream, &record, NULL));
     turn(world);
     assert_string_equal(words(svm), "S2@1 2.1");
 }
@@ -317,7 +317,7 @@ static void
 test_slots(void **state)
 {
     struct world *world = *state;
-    struct sink sinks[VMLOG_SINKS + 1];
+    struct sink *sinks[VMLOG_SINKS + 1];
     struct conf_solution conf = { .class_mask = CLASS_MASK_ALL };
     struct guest *guest = &world->guests[0];
     struct svm *svm;
@@ -331,13 +331,13 @@ test_slots(void **state)
     turn(world);
     assert_string_equal(words(svm), "S2@2 2.2");
     for (unsigned i = 1; i < VMLOG_SINKS; i++)
-        assert_true(route_add_sink(&world->route, &sinks[i], &conf, &sink_ops, svm));
-    assert_false(route_add_sink(&world->route, &sinks[VMLOG_SINKS], &conf, &sink_ops, svm));
-    route_remove_sink(&world->route, &sinks[7]);
-    assert_true(route_add_sink(&world->route, &sinks[7], &conf, &sink_ops, svm));
-    assert_int_equal(sinks[7].slot, 7);
+        assert_non_null(sinks[i] = route_add_sink(world->route, &conf, &sink_ops, svm));
+    assert_null(route_add_sink(world->route, &conf, &sink_ops, svm));
+    route_remove_sink(world->route, sinks[7]);
+    assert_non_null(sinks[7] = route_add_sink(world->route, &conf, &sink_ops, svm));
+    assert_int_equal(sinks[7]->slot, 7);
     for (unsigned i = 1; i < VMLOG_SINKS; i++)
-        route_remove_sink(&world->route, &sinks[i]);
+        route_remove_sink(world->route, sinks[i]);
 }
 
 /* Solutions come one by one, and what others were sent, and have acknowledged, of each VM stays as it is. */
@@ -345,7 +345,7 @@ static void
 test_slots_grow(void **state)
 {
     struct world *world = *state;
-    struct sink sinks[VMLOG_SINKS];
+    struct sink *sinks[VMLOG_SINKS];
     struct conf_solution conf = { .class_mask = CLASS_MASK_ALL };
     struct svm *first = add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
     struct svm *last;
@@ -358,27 +358,27 @@ test_slots_grow(void **state)
     publish(world, a, 5, 5);
     turn(world);
     assert_string_equal(words(first), "S1@1 1.1+door S3@1 3.1+door S2@1 2.1");
-    assert_true(route_ack(&world->route, &first->sink, 1, 1));
+    assert_true(route_ack(world->route, first->sink, 1, 1));
     for (unsigned i = 1; i < VMLOG_SINKS - 1; i++)
-        assert_true(route_add_sink(&world->route, &sinks[i], &conf, &sink_ops, first));
+        assert_non_null(sinks[i] = route_add_sink(world->route, &conf, &sink_ops, first));
     last = add_svm(world, 1, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
-    assert_int_equal(last->sink.slot, VMLOG_SINKS - 1);
+    assert_int_equal(last->sink->slot, VMLOG_SINKS - 1);
     connect_svm(last);
     publish(world, a, 5, 5);
     publish(world, b, 5, 5);
     turn(world);
     assert_string_equal(words(first), "2.2 S4@1 4.1");
     assert_string_equal(words(last), "S2@2 2.2 S4@1 4.1");
-    route_sink_down(&world->route, &first->sink);
+    route_sink_down(world->route, first->sink);
     connect_svm(first);
     turn(world);
     assert_string_equal(words(first), "S2@1 2.1 2.2 S3@1 3.1+door S4@1 4.1");
     ack_all(last);
     ack_all(first);
-    assert_int_equal(route_pending(&world->route, &first->sink), 0);
-    assert_int_equal(route_pending(&world->route, &last->sink), 0);
+    assert_int_equal(route_pending(world->route, first->sink), 0);
+    assert_int_equal(route_pending(world->route, last->sink), 0);
     for (unsigned i = 1; i < VMLOG_SINKS - 1; i++)
-        route_remove_sink(&world->route, &sinks[i]);
+        route_remove_sink(world->route, sinks[i]);
     assert_int_equal(a->stream->log.accepted, 2);
 }
 
@@ -402,10 +402,11 @@ test_slots_without_memory(void **state)
     more->conf.class_mask = CLASS_MASK_ALL;
     for (;;) {
         reallocs_left = refused;
-        if (route_add_sink(&world->route, &more->sink, &more->conf, &sink_ops, more))
+        more->sink = route_add_sink(world->route, &more->conf, &sink_ops, more);
+        if (more->sink)
             break;
         reallocs_left = -1;
-        assert_null(world->route.sinks[1]);
+        assert_null(world->route->sinks[1]);
         publish(world, guest, 5, 5);
         turn(world);
         refused++;
@@ -416,7 +417,7 @@ test_slots_without_memory(void **state)
     reallocs_left = -1;
     assert_int_equal(refused, 3); /* of two logs and four streams none grew, then one, two, and three */
     assert_string_equal(words(svm), "2.2 2.3 2.4");
-    more->route = &world->route;
+    more->route = world->route;
     connect_svm(more);
     publish(world, guest, 5, 5);
     turn(world);

@@ -27,7 +27,7 @@ test_classes(void **state)
     assert_string_equal(words(world), "S1@1 1.1 1.4");
 
     /* the next connection is not bound to what this one wished, not even for what it passed over */
-    sink_down(&world->sink, &world->table);
+    sink_down(&world->sink, world->table);
     up_plainly(world);
     append_as(world, stream, CLASS_NETWORK, "", 0);
     pump(world);
@@ -66,11 +66,11 @@ test_vms(void **state)
     subscription.vm_uuids = names;
     for (int i = 0; i < 4; i++)
         streams[i] = add_stream(world, (char)('a' + i), '1', 1);
-    assert_true(sink_wants_vm(&world->sink, streams[1]->vm));
+    assert_true(sink_wants_vm(&world->sink, streams[1]->about.vm));
     assert_null(up_subscribed(world, &subscription)); /* leaves a alone: d is not granted */
-    assert_true(sink_wants_vm(&world->sink, streams[0]->vm));
-    assert_false(sink_wants_vm(&world->sink, streams[1]->vm));
-    assert_false(sink_wants_vm(&world->sink, streams[3]->vm));
+    assert_true(sink_wants_vm(&world->sink, streams[0]->about.vm));
+    assert_false(sink_wants_vm(&world->sink, streams[1]->about.vm));
+    assert_false(sink_wants_vm(&world->sink, streams[3]->about.vm));
     for (int i = 0; i < 4; i++)
         append(world, streams[i], 1, 0);
     /* d is the host: what it says of a is for those who subscribed to a */
@@ -79,7 +79,7 @@ test_vms(void **state)
     append_as(world, streams[3], (enum event_class)VMLOG_GAP, "", 0);
     pump(world);
     assert_string_equal(words(world), "S1@1 1.1 S4@2 4.2");
-    sink_tell_progress(&world->sink, &world->table); /* nor does it hear how far the others are */
+    sink_tell_progress(&world->sink, world->table); /* nor does it hear how far the others are */
     assert_string_equal(words(world), "");
 }
 
@@ -174,7 +174,7 @@ test_many_mutes(void **state)
     for (unsigned some = 1; some <= SINK_MUTES_MAX; some *= 4) {
         subscription.n_muted_path_prefixes = some;
         assert_null(up_subscribed(world, &subscription));
-        filter = sink_filter(&world->sink, stream->vm);
+        filter = sink_filter(&world->sink, stream->about.vm);
         for (unsigned i = 0; i < 5000; i++) {
             char path[12];
             bool muted = false;
@@ -185,7 +185,7 @@ test_many_mutes(void **state)
             assert_int_equal(filter.wants(filter.arg, CLASS_FILE, path, strlen(path)), !muted);
             count[muted]++;
         }
-        sink_down(&world->sink, &world->table);
+        sink_down(&world->sink, world->table);
     }
     assert_true(count[false] > 1000 && count[true] > 1000);
 }
@@ -208,7 +208,7 @@ test_conf_moves(void **state)
     other.mute.texts[0] = prefix;
     sink_move_conf(&world->sink, &other);
     free(old);
-    filter = sink_filter(&world->sink, stream->vm);
+    filter = sink_filter(&world->sink, stream->about.vm);
     assert_false(filter.wants(filter.arg, CLASS_FILE, "/proc/1", 7));
     assert_true(filter.wants(filter.arg, CLASS_FILE, "/tmp/1", 6));
 }
@@ -233,7 +233,7 @@ test_bad_hellos(void **state)
     assert_null(up_subscribed(world, &subscription));
     subscription.n_vm_uuids = 1;
     subscription.vm_uuids = wrong;
-    sink_down(&world->sink, &world->table);
+    sink_down(&world->sink, world->table);
     assert_string_equal(up_subscribed(world, &subscription), "hello: a VM in the subscription is not a UUID");
     hello.n_positions = 1;
     hello.positions = positions;
@@ -260,13 +260,13 @@ test_announced_on_every_connection(void **state)
     pump(world);
     assert_string_equal(words(world), "S1@1 1.1 1.2 1.3 1.4");
     assert_true(ack(world, stream, 1));
-    sink_down(&world->sink, &world->table);
+    sink_down(&world->sink, world->table);
     append(world, stream, 1, 0); /* nobody is up: it waits */
     assert_int_equal(pump_once(world, BATCH, NO_LIMIT), 0);
     up_plainly(world);
     pump(world);
     assert_string_equal(words(world), "S1@2 1.2 1.3 1.4 1.5");
-    sink_down(&world->sink, &world->table);
+    sink_down(&world->sink, world->table);
     up_with_position(world, 'a', '1', 3);
     pump(world);
     assert_string_equal(words(world), "S1@4 1.4 1.5");
@@ -299,13 +299,13 @@ test_gap_of_files_that_the_svm_had(void **state)
     struct world *world = *state;
     struct stream *stream = add_stream(world, 'a', '1', 10);
 
-    vmlog_join_stream_saved(&stream->log, SLOT, &(struct vmlog_saved){ 0 });
-    vmlog_gap_saved(&stream->vm->log, SLOT, &stream->log, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
+    vmlog_join_stream_saved(&stream->about.vm->log, SLOT, &stream->log, &(struct vmlog_saved){ 0 });
+    vmlog_gap_saved(&stream->about.vm->log, SLOT, &stream->log, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
     append(world, stream, 1, 0);
     up_with_position(world, 'a', '1', 4);
     pump(world);
     assert_string_equal(words(world), "S1@5 G1:5-9r3");
-    sink_down(&world->sink, &world->table);
+    sink_down(&world->sink, world->table);
     up_with_position(world, 'a', '1', 9);
     pump(world);
     assert_string_equal(words(world), "S1@10 1.10");
@@ -322,7 +322,7 @@ test_positions_that_are_no_gap(void **state)
     up_with_position(world, 'a', '1', 9); /* exactly the next */
     pump(world);
     assert_string_equal(words(world), "S1@10 1.10 1.11 1.12");
-    sink_down(&world->sink, &world->table);
+    sink_down(&world->sink, world->table);
     up_with_position(world, 'b', '2', 11); /* one that comes later, and of which some is already there */
     pump(world);
     assert_string_equal(words(world), "S1@10 1.10 1.11 1.12");
@@ -355,18 +355,18 @@ test_acknowledgements(void **state)
     assert_true(ack(world, stream, 3));
     assert_true(ack(world, stream, 2)); /* late, and harmless */
     assert_false(ack(world, stream, UINT64_MAX));
-    assert_false(sink_ack(&world->sink, &world->table, 0, 1));
-    assert_false(sink_ack(&world->sink, &world->table, number + 1, 1));
+    assert_false(sink_ack(&world->sink, world->table, 0, 1));
+    assert_false(sink_ack(&world->sink, world->table, number + 1, 1));
 
-    stream->ended = true;
+    stream->about.ended = true;
     words(world);
-    sink_tell_progress(&world->sink, &world->table);
+    sink_tell_progress(&world->sink, world->table);
     assert_string_equal(words(world), "P1=3f0 E1=3");
     assert_true(ack(world, stream, 3)); /* was on its way when the end was told */
     assert_false(ack(world, stream, 4));
     add_stream(world, 'a', '2', 1);
-    assert_null(vm_stream_by_id(&world->table, number));
-    assert_true(sink_ack(&world->sink, &world->table, number, 3)); /* forgotten meanwhile */
+    assert_null(vm_stream_by_id(world->table, number));
+    assert_true(sink_ack(&world->sink, world->table, number, 3)); /* forgotten meanwhile */
 }
 
 static void
@@ -386,13 +386,13 @@ test_progress(void **state)
     append_as(world, b, CLASS_DNS, "", 0);
     pump(world);
     assert_string_equal(words(world), "S1@1 1.1 1.2");
-    sink_tell_progress(&world->sink, &world->table); /* b is all filtered, and the SVM may count on that */
+    sink_tell_progress(&world->sink, world->table); /* b is all filtered, and the SVM may count on that */
     assert_string_equal(words(world), "S2@2 P2=1f1");
     assert_true(ack(world, b, 1)); /* it may acknowledge what it was told */
     assert_true(ack(world, a, 2));
-    sink_tell_progress(&world->sink, &world->table);
+    sink_tell_progress(&world->sink, world->table);
     assert_string_equal(words(world), "P1=3f1");
-    sink_tell_progress(&world->sink, &world->table);
+    sink_tell_progress(&world->sink, world->table);
     assert_string_equal(words(world), "");
 }
 
@@ -406,15 +406,15 @@ test_end(void **state)
     up_plainly(world);
     append(world, stream, 2, 0);
     pump(world);
-    stream->ended = true;
-    sink_tell_progress(&world->sink, &world->table);
+    stream->about.ended = true;
+    sink_tell_progress(&world->sink, world->table);
     assert_string_equal(words(world), "S1@1 1.1 1.2");
     assert_true(ack(world, stream, 2));
-    sink_tell_progress(&world->sink, &world->table);
+    sink_tell_progress(&world->sink, world->table);
     assert_string_equal(words(world), "P1=2f0 E1=2");
-    sink_tell_progress(&world->sink, &world->table);
+    sink_tell_progress(&world->sink, world->table);
     assert_string_equal(words(world), "");
-    stream->ended = false;
+    stream->about.ended = false;
     append(world, stream, 1, 0);
     pump(world);
     assert_string_equal(words(world), "S1@3 1.3");

@@ -29,7 +29,7 @@ slow(const struct world *world)
 static void
 mark_ago(struct world *world, const struct stream *stream, uint64_t ns)
 {
-    sink_mark(&world->sink, stream->vm, loop_now_ns() - ns);
+    sink_mark(&world->sink, stream->about.vm, loop_now_ns() - ns);
 }
 
 static void
@@ -59,7 +59,7 @@ test_one_entry_a_turn(void **state)
 
     mark_ago(world, stream, 0); /* nothing is new */
     append(world, stream, 1, 0);
-    sink_mark(&world->sink, stream->vm, 0); /* outside of turns */
+    sink_mark(&world->sink, stream->about.vm, 0); /* outside of turns */
     pump(world);
     assert_int_equal(counted(world), 2);
 }
@@ -136,20 +136,20 @@ test_a_connection_that_ends(void **state)
     up_plainly(world);
     pump_once(world, BATCH, 500);
     assert_int_equal(counted(world), 0);
-    sink_down(&world->sink, &world->table);
+    sink_down(&world->sink, world->table);
     sink_drained(&world->sink);
     assert_int_equal(counted(world), 0);
 
     append(world, stream, 1, 1000);
     mark_ago(world, stream, 6 * SECOND);
     up_plainly(world);
-    sink_down(&world->sink, &world->table);
+    sink_down(&world->sink, world->table);
     up_plainly(world);
     pump(world);
     assert_int_equal(counted(world), 1);
     assert_int_equal(slow(world), 1);
 
-    sink_down(&world->sink, &world->table); /* and again what was not acknowledged */
+    sink_down(&world->sink, world->table); /* and again what was not acknowledged */
     up_plainly(world);
     pump(world);
     assert_int_equal(counted(world), 1);
@@ -175,7 +175,7 @@ test_unwanted(void **state)
     append_as(world, stream, CLASS_DNS, "", 0);
     assert_true(ack(world, stream, 2));
     mark_ago(world, stream, 4 * SECOND);
-    sink_pass(&world->sink, stream->vm);
+    sink_pass(&world->sink, stream->about.vm);
     append(world, stream, 1, 0);
     pump(world);
     assert_int_equal(counted(world), 0);
@@ -196,8 +196,8 @@ test_given_up(void **state)
     up_plainly(world);
     append(world, stream, 3, 0);
     mark_ago(world, stream, 6 * SECOND);
-    assert_int_equal(vmlog_skip(&stream->vm->log, SLOT, 1), 3);
-    sink_unmark(&world->sink, stream->vm);
+    assert_int_equal(vmlog_skip(&stream->about.vm->log, SLOT, 1), 3);
+    sink_unmark(&world->sink, stream->about.vm);
     append(world, stream, 1, 0);
     pump(world);
     assert_true(ack(world, stream, 3));
@@ -218,13 +218,13 @@ test_a_turn_a_millisecond(void **state)
     up_plainly(world);
     for (unsigned i = 0; i < 3; i++)
         append(world, streams[i], 1, 0);
-    sink_mark(&world->sink, streams[0]->vm, began);
-    sink_mark(&world->sink, streams[1]->vm, began);
-    sink_mark(&world->sink, streams[2]->vm, began + 999999);
+    sink_mark(&world->sink, streams[0]->about.vm, began);
+    sink_mark(&world->sink, streams[1]->about.vm, began);
+    sink_mark(&world->sink, streams[2]->about.vm, began + 999999);
     pump(world);
     assert_int_equal(counted(world), 2);
     append(world, streams[2], 1, 0);
-    sink_mark(&world->sink, streams[2]->vm, began + 1000000);
+    sink_mark(&world->sink, streams[2]->about.vm, began + 1000000);
     pump(world);
     assert_int_equal(counted(world), 3);
 }
@@ -235,7 +235,7 @@ test_numbers_wrap(void **state)
 {
     struct world *world = *state;
     struct stream *stream = add_stream(world, 'a', '1', 1);
-    struct vm_turn *turn = &stream->vm->turns[SLOT];
+    struct vm_turn *turn = &route_vm(stream->about.vm)->turns[SLOT];
 
     up_plainly(world);
     append(world, stream, 1, 0);

@@ -20,7 +20,8 @@ expect_fair(struct world *world, struct stream *streams[3], size_t max_bytes, si
     for (int i = 0; i < 3; i++) {
         size_t bytes = world->bytes_of[streams[i]->log.id];
 
-        assert_true(streams[i]->vm->turns[SLOT].active); /* all have something to send until now */
+        assert_true(
+            route_vm(streams[i]->about.vm)->turns[SLOT].active); /* all have something to send until now */
         if (difference(bytes, sent / 3) > slack)
             fail_msg("VM %d: %zu bytes of %zu", i, bytes, sent);
     }

@@ -7,7 +7,9 @@
 #include "tests/unit/store/store_world.h"
 
 #include "mux/base/log.h"
-#include "mux/route/route.h"
+#include "mux/route/inner.h"
+#include "mux/store/store.h"
+#include "mux/vmlog/inner.h"
 #include "proto/delimited.h"
 
 #define SVMS    3u
@@ -47,7 +49,7 @@ struct memory {
 };
 
 struct svm {
-    struct sink sink;
+    struct sink *sink;
     struct conf_solution *conf;
     bool up;
     bool woken;
@@ -62,7 +64,7 @@ struct svm {
 
 struct model {
     struct conf conf;
-    struct route route;
+    struct route *route;
     char dir[64];
     struct driver drivers[DRIVERS];
     struct svm svms[SVMS];
@@ -84,6 +86,15 @@ pick(uint32_t below)
 {
     model->random = model->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (uint32_t)(model->random >> 33) % below;
+}
+
+static struct storage_snapshot
+storage(void)
+{
+    struct storage_snapshot now;
+
+    store_snapshot(model->route->store, &now);
+    return now;
 }
 
 /* ---- drivers ---- */
@@ -138,7 +149,7 @@ driver_offer(struct driver *driver)
         driver->count++;
     }
     if (driver->items[i].len == 0) {
-        route_lost(&model->route, driver->stream, driver->items[i].last);
+        route_lost(model->route, driver->stream, driver->items[i].last);
         return;
     }
     record.size = driver->items[i].len + 50;
@@ -148,7 +159,7 @@ driver_offer(struct driver *driver)
     model->path[strlen(model->path)] = 'x';
     record.body.file.op = GR_FILE_OP_OPEN;
     record.body.file.path = (struct gr_text){ (const uint8_t *)model->path, driver->items[i].len };
-    route_publish(&model->route, driver->stream, &record, NULL);
+    route_publish(model->route, driver->stream, &record, NULL);
 }
 
 static void
@@ -159,7 +170,7 @@ on_accepted(void *guest)
     assert_true(driver->stream->log.accepted <= driver->stream->log.last);
     if (driver->accepted < driver->stream->log.accepted)
         driver->accepted = driver->stream->log.accepted;
-    if (driver->stream->vm->log.accept.number <= driver->stream->vm->log.recorded)
+    if (driver->stream->about.vm->log.accept.number <= driver->stream->about.vm->log.recorded)
         driver->filed = driver->accepted;
 }
 
@@ -174,7 +185,7 @@ driver_connect(struct driver *driver)
 
     memset(said.vm_uuid, driver->vm, GR_UUID_SIZE);
     memset(said.boot_id, '1', GR_UUID_SIZE);
-    if (route_open(&model->route, &hello, driver, &driver->stream, why, sizeof(why)) != 0)
+    if (route_open(model->route, &hello, driver, &driver->stream, why, sizeof(why)) != 0)
         driver->stream = NULL;
     else
         on_accepted(driver); /* as a session does */
@@ -183,7 +194,7 @@ driver_connect(struct driver *driver)
 static void
 driver_disconnect(struct driver *driver)
 {
-    route_close(&model->route, driver->stream, false, "reason");
+    route_close(model->route, driver->stream, false, "reason");
     driver->stream = NULL;
 }
 
@@ -409,7 +420,7 @@ svm_pump(struct svm *svm, size_t max_bytes)
 
     if (!svm->up || !svm->woken || svm->wire_len > WIRE / 2)
         return;
-    sink_gather(&svm->sink, &batch, max_bytes);
+    sink_gather(svm->sink, &batch, max_bytes);
     if (batch.count == 0) {
         svm->woken = false;
         return;
@@ -421,7 +432,7 @@ svm_pump(struct svm *svm, size_t max_bytes)
         svm_take(svm, iov[i].iov_base, len);
         left -= len;
     }
-    sink_sent(&svm->sink, taken, &rest);
+    sink_sent(svm->sink, taken, &rest);
     if (rest.iov_len > 0)
         svm_take(svm, rest.iov_base, rest.iov_len);
 }
@@ -439,7 +450,7 @@ svm_ack(struct svm *svm, bool all)
         if (memory->durable < sequence)
             memory->durable = sequence;
         sequence = memory->durable < memory->next ? memory->durable : memory->next - 1;
-        assert_true(route_ack(&model->route, &svm->sink, memory->id, sequence));
+        assert_true(route_ack(model->route, svm->sink, memory->id, sequence));
     }
 }
 
@@ -447,7 +458,7 @@ static void
 svm_disconnect(struct svm *svm)
 {
     if (svm->up && model->open)
-        route_sink_down(&model->route, &svm->sink);
+        route_sink_down(model->route, svm->sink);
     svm->up = svm->woken = false;
     svm->wire_len = 0;
     for (unsigned i = 0; i < svm->count; i++) {
@@ -484,7 +495,7 @@ svm_connect(struct svm *svm)
         }
     }
     svm->up = true;
-    assert_null(route_sink_up(&model->route, &svm->sink, hello));
+    assert_null(route_sink_up(model->route, svm->sink, hello));
 }
 
 /* ---- gimuxd ---- */
@@ -492,7 +503,7 @@ svm_connect(struct svm *svm)
 static void
 add_solution(struct svm *svm)
 {
-    assert_true(route_add_sink(&model->route, &svm->sink, svm->conf, &sink_ops, svm));
+    assert_non_null(svm->sink = route_add_sink(model->route, svm->conf, &sink_ops, svm));
     svm->dropped |= svm->conf->policy == CONF_POLICY_DROP;
 }
 
@@ -503,10 +514,11 @@ close_gimuxd(void)
     io.dead = true;
     model->open = false;
     disk_finish(the_disk);
-    route_fini(&model->route);
+    route_free(model->route);
     for (unsigned i = 0; i < model->conf.solution_count; i++) {
         svm_disconnect(&model->svms[i]);
-        sink_fini(&model->svms[i].sink);
+        sink_fini(model->svms[i].sink);
+        free(model->svms[i].sink);
     }
     for (unsigned i = 0; i < DRIVERS; i++) {
         struct driver *driver = &model->drivers[i];

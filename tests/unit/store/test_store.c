@@ -64,11 +64,12 @@ static void
 start(void)
 {
     memset(&io, 0, sizeof(io));
-    route_init(&model->route, &the_loop, &model->conf, &guest_ops);
-    assert_true(route_recover(&model->route));
+    model->route = route_new(&the_loop, &model->conf, &guest_ops);
+    assert_non_null(model->route);
+    assert_true(route_recover(model->route));
     for (unsigned i = 0; i < model->conf.solution_count; i++)
         add_solution(&model->svms[i]);
-    route_recovered(&model->route);
+    route_recovered(model->route);
     model->open = true;
 }
 
@@ -115,7 +116,8 @@ make(struct driver *driver, unsigned count, uint32_t len)
 {
     for (; count > 0; count--, driver->count++)
         driver->items[driver->count] = (struct item){ .last = first_of(driver, driver->count), .len = len };
-    while (!driver->stream->vm->paused && driver->stream->log.last < driver->items[driver->count - 1].last)
+    while (!route_vm(driver->stream->vm)->paused &&
+           driver->stream->log.last < driver->items[driver->count - 1].last)
         driver_offer(driver);
 }
 
@@ -155,7 +157,7 @@ had(const struct svm *svm, const struct driver *driver)
 static size_t *
 loaded(const struct svm *svm)
 {
-    return &model->route.pool.loaded[svm->sink.slot];
+    return &model->route->pool.loaded[svm->sink->slot];
 }
 
 static unsigned
@@ -203,8 +205,8 @@ test_refused_load_ends_the_turn(void **state)
     (void)state;
     model->conf.limits.memory = 4096 * KIB; /* 256 KiB of what is read back */
     start();
-    route_remove_sink(&model->route, &svm->sink);
-    assert_true(route_add_sink(&model->route, &svm->sink, svm->conf, &ops, svm));
+    route_remove_sink(model->route, svm->sink);
+    assert_non_null(svm->sink = route_add_sink(model->route, svm->conf, &ops, svm));
     a = driver(0);
     b = driver(2);
     make(a, 100, SMALL);
@@ -221,7 +223,7 @@ test_refused_load_ends_the_turn(void **state)
         loop_flush(&the_loop);
         disk_do_one();
     }
-    assert_true(svm->sink.starving && *loaded(svm) > 0); /* one is there, the other has to wait */
+    assert_true(svm->sink->starving && *loaded(svm) > 0); /* one is there, the other has to wait */
     for (unsigned i = 0; i < 20; i++) {
         svm_ack(svm, true);
         loop_flush(&the_loop);
@@ -275,7 +277,7 @@ test_loaded_for_who_gave_it_up(void **state)
     svm_connect(dropping);
     pump(dropping);
     assert_true(log->first->loading);
-    assert_true(vmlog_skip(log, dropping->sink.slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW) > 0);
+    assert_true(vmlog_skip(log, dropping->sink->slot, GIMUX__V1__GAP_REASON__GAP_REASON_OVERFLOW) > 0);
     assert_true(disk_do_one());
     assert_int_equal(stubs(driver(0)), before);
     assert_int_equal(*loaded(dropping) + *loaded(spilling), 0);
@@ -362,7 +364,7 @@ test_settled_in_time_is_not_written(void **state)
     svm_ack(svm, true);
     rest();
     assert_int_equal(driver(0)->accepted, 50);
-    assert_in_range(store_bytes(model->route.store), 1, 50 * SMALL / 2);
+    assert_in_range(storage().bytes, 1, 50 * SMALL / 2);
 }
 
 /* What nobody acknowledges is written at the second beat, and what came after the first beat at the third. */
@@ -433,10 +435,10 @@ test_what_failed_is_tried_again_after_a_thaw(void **state)
     begin_writing();
     io.write_error = EIO;
     assert_true(disk_do_one());
-    route_hold(&model->route);
+    route_leave(model->route);
     tick();
     io.write_error = 0;
-    route_stay(&model->route);
+    route_stay(model->route);
     rest();
     assert_int_equal(driver(0)->accepted, 10);
 }
@@ -479,11 +481,11 @@ test_read_again_with_more(void **state)
     drain(first);
     io.read_error = 0;
     progress = driver(0)->stream->log.sinks;
-    assert_true(progress[first->sink.slot].gapped > 0);
+    assert_true(progress[first->sink->slot].gapped > 0);
     svm_connect(second);
     drain(second);
-    assert_int_equal(progress[second->sink.slot].gapped, 0);
-    assert_int_equal(progress[second->sink.slot].delivered, driver(0)->count);
+    assert_int_equal(progress[second->sink->slot].gapped, 0);
+    assert_int_equal(progress[second->sink->slot].delivered, driver(0)->count);
 }
 
 /* ---- writing ---- */
@@ -514,7 +516,7 @@ test_no_position_is_ahead_of_the_files(void **state)
     svm_connect(away);
     drain(away);
     assert_int_equal(had(away, driver(0)), 40);
-    assert_int_equal(driver(0)->stream->log.sinks[away->sink.slot].gapped, 0);
+    assert_int_equal(driver(0)->stream->log.sinks[away->sink->slot].gapped, 0);
     svm_connect(quick);
     drain(quick);
     assert_int_equal(driver(0)->accepted, 40);
@@ -536,14 +538,14 @@ test_failed_write_leaves_no_place(void **state)
     assert_true(disk_do_one());
     io.write_error = 0;
     assert_int_equal(driver(0)->accepted, 0);
-    route_remove_sink(&model->route, &removed->sink); /* it has no positions any more */
+    route_remove_sink(model->route, removed->sink); /* it has no positions any more */
     model->conf.solution_count--;
     rest();
     spill(driver(0));
     svm_connect(svm);
     drain(svm);
     assert_int_equal(had(svm, driver(0)), driver(0)->count);
-    assert_int_equal(driver(0)->stream->log.sinks[svm->sink.slot].gapped, 0);
+    assert_int_equal(driver(0)->stream->log.sinks[svm->sink->slot].gapped, 0);
 }
 
 /* Each VM of a batch was compared with storage.total alone. */
@@ -561,7 +563,7 @@ test_a_batch_keeps_to_the_total(void **state)
     make(driver(2), 500, SMALL);
     begin_writing();
     assert_true(disk_do_one());
-    assert_in_range(store_bytes(model->route.store), 300 * KIB, 400 * KIB + positions);
+    assert_in_range(storage().bytes, 300 * KIB, 400 * KIB + positions);
 }
 
 /* What is not in files comes again with the driver, in its place and once. */
@@ -584,6 +586,133 @@ test_driver_sends_again_what_was_not_written(void **state)
     assert_int_equal(had(svm, driver(0)), 20);
 }
 
+/* ---- the end ---- */
+
+/* The loop stood still while a disk was slow: what is asked again and again may wait for nothing. */
+static void
+test_leaving_waits_for_nothing(void **state)
+{
+    struct vmlog *log;
+
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    make(driver(0), 10, SMALL);
+    log = &driver(0)->stream->vm->log;
+    loop_flush(&the_loop);
+    store_begin_leave(model->route->store); /* without a beat */
+    assert_int_equal(log->recorded, 0);
+    assert_false(store_has_left(model->route->store));
+    make(driver(0), 10, SMALL); /* comes while it leaves */
+    loop_flush(&the_loop);
+    for (unsigned i = 0; !store_has_left(model->route->store); i++) {
+        assert_true(i < 10);
+        disk_do_one();
+    }
+    assert_int_equal(log->recorded, log->next_number);
+    assert_true(STAILQ_EMPTY(&the_disk->jobs));
+    kill_and_start();
+    assert_int_equal(driver(0)->stream->log.last, 20);
+}
+
+/* A disk that fails must not keep an upgrade waiting: the caller sees that not all is in files. */
+static void
+test_leaving_gives_up_on_a_disk_that_fails(void **state)
+{
+    struct vmlog *log;
+
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    make(driver(0), 10, SMALL);
+    log = &driver(0)->stream->vm->log;
+    loop_flush(&the_loop);
+    io.write_error = EIO;
+    store_begin_leave(model->route->store);
+    assert_false(store_has_left(model->route->store));
+    assert_true(disk_do_one());
+    assert_true(store_has_left(model->route->store));
+    assert_true(log->recorded < log->next_number);
+    assert_true(storage().failing);
+    io.write_error = 0;
+    store_stay(model->route->store);
+    rest();
+    assert_int_equal(driver(0)->accepted, 10);
+    assert_false(storage().failing);
+}
+
+/* After staying, entries wait for their beats again. */
+static void
+test_staying_is_as_before(void **state)
+{
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    store_begin_leave(model->route->store);
+    assert_true(store_has_left(model->route->store));
+    store_freeze(model->route->store);
+    store_stay(model->route->store);
+    make(driver(0), 10, SMALL);
+    loop_flush(&the_loop);
+    beat();
+    assert_false(disk_do_one());
+    assert_true(beat());
+    assert_true(disk_do_one());
+    loop_flush(&the_loop);
+    assert_int_equal(driver(0)->accepted, 10);
+}
+
+/* Where a bound was met and the disk is synced, each round wrote a mark, took that for progress, and the end
+ * never came. */
+static void
+test_the_end_comes_though_a_bound_is_met(void **state)
+{
+    unsigned calls;
+
+    (void)state;
+    solution(CONF_POLICY_PAUSE)->conf->durability = CONF_DISK;
+    model->conf.storage.vm = 8 * KIB;
+    start();
+    make(driver(0), 40, SMALL);
+    rest();
+    assert_true(storage().full);
+    calls = io.calls;
+    io.die_in = 1000; /* else this test would not end */
+    store_finish(model->route->store);
+    assert_in_range(io.calls - calls, 1, 20);
+    assert_true(storage().full);
+}
+
+/* What a failed sync has left nobody knows: nothing is written until the log is empty, and then to a new
+ * file. */
+static void
+test_a_failed_sync_is_mended_when_the_log_is_empty(void **state)
+{
+    struct svm *svm = solution(CONF_POLICY_PAUSE);
+    uint64_t before;
+
+    (void)state;
+    svm->conf->durability = CONF_DISK;
+    start();
+    make(driver(0), 10, SMALL);
+    begin_writing();
+    io.sync_error = EIO;
+    assert_true(disk_do_one());
+    before = storage().bytes;
+    make(driver(0), 10, SMALL);
+    rest();
+    assert_int_equal(storage().bytes, before);
+    assert_int_equal(driver(0)->accepted, 0);
+    svm_connect(svm);
+    drain(svm);
+    assert_int_equal(had(svm, driver(0)), 20);
+    svm_disconnect(svm);
+    make(driver(0), 10, SMALL);
+    rest();
+    assert_int_equal(driver(0)->accepted, 30); /* recorded: nobody has acknowledged it */
+    assert_false(storage().failing);
+}
+
 int
 main(void)
 {
@@ -604,6 +733,11 @@ main(void)
         STORY(test_a_batch_keeps_to_the_total),
         STORY(test_what_failed_is_tried_again_after_a_thaw),
         STORY(test_driver_sends_again_what_was_not_written),
+        STORY(test_leaving_waits_for_nothing),
+        STORY(test_leaving_gives_up_on_a_disk_that_fails),
+        STORY(test_staying_is_as_before),
+        STORY(test_the_end_comes_though_a_bound_is_met),
+        STORY(test_a_failed_sync_is_mended_when_the_log_is_empty),
     };
 
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);

@@ -41,7 +41,7 @@ check_taken_up(const struct driver *driver)
 
     memset(uuid, driver->vm, sizeof(uuid));
     memset(boot, '1', sizeof(boot));
-    vm = vm_find(&model->route.table, uuid);
+    vm = vm_find(model->route->table, uuid);
     stream = vm ? vm_stream_find(vm, driver->kind, boot) : NULL;
     if (driver->filed > 0 && !model->lossy && !model->unbacked) {
         assert_non_null(stream);
@@ -61,8 +61,8 @@ check_files(void)
 
     if (io.dead || model->lossy || model->failing || !STAILQ_EMPTY(&the_disk->jobs))
         return;
-    assert_int_equal(count, store_segments(model->route.store));
-    assert_int_equal(bytes, store_bytes(model->route.store));
+    assert_int_equal(count, storage().segments);
+    assert_int_equal(bytes, storage().bytes);
 }
 
 static void
@@ -70,11 +70,12 @@ open_gimuxd(void)
 {
     memset(&io, 0, sizeof(io));
     model->failing = false;
-    route_init(&model->route, &the_loop, &model->conf, &guest_ops);
-    assert_true(route_recover(&model->route));
+    model->route = route_new(&the_loop, &model->conf, &guest_ops);
+    assert_non_null(model->route);
+    assert_true(route_recover(model->route));
     for (unsigned i = 0; i < SVMS; i++)
         add_solution(&model->svms[i]);
-    route_recovered(&model->route);
+    route_recovered(model->route);
     model->open = true;
     for (unsigned i = 0; i < DRIVERS; i++)
         check_taken_up(&model->drivers[i]);
@@ -127,9 +128,9 @@ check_bounds(void)
     size_t slack = conf->solution_count * (DELIMITED_FRAME_MAX + VMLOG_LARGE_CHUNK);
     size_t in_batch = (size_t)2 * SEGMENT_SIZE;
 
-    assert_true(model->route.pool.used <= model->route.pool.limit + model->route.pool.own + share + slack);
-    assert_true(store_bytes(model->route.store) <= conf->storage.total + in_batch);
-    for (const struct vm *vm = model->route.table.vms; vm; vm = vm->hh.next) {
+    assert_true(model->route->pool.used <= model->route->pool.limit + model->route->pool.own + share + slack);
+    assert_true(storage().bytes <= conf->storage.total + in_batch);
+    for (const struct vm *vm = model->route->table->vms; vm; vm = vm->hh.next) {
         vmlog_check(&vm->log);
         assert_true(store_vm_bytes(vm) <= conf->storage.vm + in_batch);
     }
@@ -159,7 +160,7 @@ static void
 change_sink(struct svm *svm)
 {
     svm_disconnect(svm);
-    route_remove_sink(&model->route, &svm->sink);
+    route_remove_sink(model->route, svm->sink);
     svm->late = true;
     svm->count = 0;
     add_solution(svm);
@@ -178,14 +179,14 @@ rare_step(unsigned seed)
     } else if (what < 10) {
         restart(model->damaging);
     } else if (what == 10) {
-        route_finish(&model->route);
+        route_finish(model->route);
         check_files();
         restart(false);
     } else if (what == 11 && seed % 5 == 2) {
         change_sink(svm);
     } else if (what == 12) {
         configure();
-        route_set_conf(&model->route, &model->conf);
+        route_set_conf(model->route, &model->conf);
     } else if (what < 15 && model->damaging) {
         fail_disk();
     } else if (what < 18) {
@@ -204,8 +205,8 @@ model_step(unsigned seed)
         model->phase = pick(5);
     if ((model->phase == 1 && what >= 720 && what < 830) || (model->phase == 2 && what >= 360 && what < 720))
         what = pick(300);
-    if (what < 300 && driver->stream && !driver->stream->vm->paused)
-        for (unsigned i = pick(pick(3) ? 4 : 60); i > 0 && !driver->stream->vm->paused; i--)
+    if (what < 300 && driver->stream && !route_vm(driver->stream->vm)->paused)
+        for (unsigned i = pick(pick(3) ? 4 : 60); i > 0 && !route_vm(driver->stream->vm)->paused; i--)
             driver_offer(driver);
     else if (what < 340)
         driver->stream ? pick(8) ? (void)0 : driver_disconnect(driver) : driver_connect(driver);
@@ -242,10 +243,10 @@ is_settled(void)
         if (driver->stream->log.last < last || driver->accepted < last)
             return false;
         for (unsigned j = 0; j < SVMS; j++)
-            if (driver->stream->log.sinks[model->svms[j].sink.slot].settled < last)
+            if (driver->stream->log.sinks[model->svms[j].sink->slot].settled < last)
                 return false;
     }
-    return model->route.pool.used == 0 && STAILQ_EMPTY(&the_disk->jobs);
+    return model->route->pool.used == 0 && STAILQ_EMPTY(&the_disk->jobs);
 }
 
 static void
@@ -261,15 +262,15 @@ say_stuck(void)
         for (unsigned j = 0; j < SVMS; j++)
             print_message("  svm%u policy %d: settled %llu acked %llu, gap %llu-%llu; starving %d\n", j,
                           model->svms[j].conf->policy,
-                          (unsigned long long)driver->stream->log.sinks[model->svms[j].sink.slot].settled,
-                          (unsigned long long)driver->stream->log.sinks[model->svms[j].sink.slot].acked,
-                          (unsigned long long)driver->stream->log.sinks[model->svms[j].sink.slot].gap_first,
-                          (unsigned long long)driver->stream->log.sinks[model->svms[j].sink.slot].gap_last,
-                          model->svms[j].sink.starving);
+                          (unsigned long long)driver->stream->log.sinks[model->svms[j].sink->slot].settled,
+                          (unsigned long long)driver->stream->log.sinks[model->svms[j].sink->slot].acked,
+                          (unsigned long long)driver->stream->log.sinks[model->svms[j].sink->slot].gap_first,
+                          (unsigned long long)driver->stream->log.sinks[model->svms[j].sink->slot].gap_last,
+                          model->svms[j].sink->starving);
     }
-    for (struct vm *vm = model->route.table.vms; vm; vm = vm->hh.next)
+    for (struct vm *vm = model->route->table->vms; vm; vm = vm->hh.next)
         for (unsigned j = 0; j < SVMS; j++) {
-            const struct sink *sink = &model->svms[j].sink;
+            const struct sink *sink = model->svms[j].sink;
             const struct vmlog_cursor *cursor = &vm->log.cursors[sink->slot];
             const struct vmlog_chunk *stub = vmlog_next_stub(&vm->log, sink->slot);
 
@@ -279,10 +280,11 @@ say_stuck(void)
                 vm->uuid[0], j, (unsigned long long)cursor->ack.number,
                 (unsigned long long)cursor->sent.number, (unsigned long long)vm->log.next_number,
                 (unsigned long long)cursor->gap_number, cursor->gaps_open, cursor->gaps_untold, cursor->span,
-                (unsigned long long)sink->window, model->route.pool.loaded[sink->slot], stub != NULL,
-                stub && stub->loading, vm->turns[sink->slot].active, vm->turns[sink->slot].starving);
+                (unsigned long long)sink->window, model->route->pool.loaded[sink->slot], stub != NULL,
+                stub && stub->loading, route_vm(vm)->turns[sink->slot].active,
+                route_vm(vm)->turns[sink->slot].starving);
         }
-    fail_msg("it does not come to rest: %zu bytes", model->route.pool.used);
+    fail_msg("it does not come to rest: %zu bytes", model->route->pool.used);
 }
 
 /* All is well again, and everybody does what is to be done. */
@@ -300,8 +302,9 @@ drain(void)
             say_stuck();
         if (!driver->stream)
             driver_connect(driver);
-        for (unsigned k = 0; k < 50 && driver->stream && !driver->stream->vm->paused && driver->count > 0 &&
-                             driver->stream->log.last < driver->items[driver->count - 1].last;
+        for (unsigned k = 0;
+             k < 50 && driver->stream && !route_vm(driver->stream->vm)->paused && driver->count > 0 &&
+             driver->stream->log.last < driver->items[driver->count - 1].last;
              k++)
             driver_offer(driver);
         if (!svm->up)
@@ -333,7 +336,7 @@ check_sums(const struct svm *svm)
     }
     for (unsigned i = 0; i < DRIVERS && !svm->late && !model->lossy && !model->unbacked; i++) {
         const struct stream *stream = model->drivers[i].stream;
-        const struct vmlog_progress *progress = &stream->log.sinks[svm->sink.slot];
+        const struct vmlog_progress *progress = &stream->log.sinks[svm->sink->slot];
 
         if (progress->delivered + progress->filtered + progress->gapped != stream->log.last)
             fail_msg("sum: %s %c%u: %llu delivered, %llu filtered, %llu gapped of %llu", svm->conf->name,

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "thinagent-sim/agent.h"
+#include "thinagent-sim/memory.h"
 #include "thinagent-sim/queue.h"
 
 #define MS         INT64_C(1000000)
@@ -142,6 +143,25 @@ ack(struct talk *talk, uint64_t sequence)
     return tell(talk, &record);
 }
 
+/* An agent with so many files to report, which has said HELLO and been welcomed. */
+static void
+start_welcomed(struct talk *talk, unsigned files, uint64_t next_wanted, uint64_t window)
+{
+    start(talk, false, 100000);
+    put_files(talk, files);
+    assert_int_equal(hear(talk).type, GR_HELLO);
+    assert_true(welcome(talk, next_wanted, window, GR_KIND_ALL));
+}
+
+/* The connection is lost and made again; the HELLO says which sequence is the first held. */
+static void
+reconnect(struct talk *talk, uint64_t first_held)
+{
+    agent_link_down(talk->agent);
+    agent_link_up(talk->agent, talk->now);
+    assert_hears_hello(talk, first_held);
+}
+
 /* ---- tests ---- */
 
 static void
@@ -194,10 +214,7 @@ the_window_is_kept(void **state)
     struct talk talk;
 
     (void)state;
-    start(&talk, false, 100000);
-    put_files(&talk, 5);
-    hear(&talk);
-    welcome(&talk, 1, 2 * EVENT_SIZE, GR_KIND_ALL);
+    start_welcomed(&talk, 5, 1, 2 * EVENT_SIZE);
     assert_hears(&talk, GR_FILE, 1);
     assert_hears(&talk, GR_FILE, 2);
     assert_silent(&talk);
@@ -213,10 +230,7 @@ a_record_larger_than_the_window_goes_alone(void **state)
     struct talk talk;
 
     (void)state;
-    start(&talk, false, 100000);
-    put_files(&talk, 2);
-    hear(&talk);
-    welcome(&talk, 1, 10, GR_KIND_ALL);
+    start_welcomed(&talk, 2, 1, 10);
     assert_hears(&talk, GR_FILE, 1);
     assert_silent(&talk);
     ack(&talk, 1);
@@ -232,22 +246,15 @@ what_is_received_but_not_safe_is_kept(void **state)
     struct talk talk;
 
     (void)state;
-    start(&talk, false, 100000);
-    put_files(&talk, 3);
-    hear(&talk);
-    welcome(&talk, 1, 100000, GR_KIND_ALL);
+    start_welcomed(&talk, 3, 1, 100000);
     for (uint64_t i = 1; i <= 3; i++)
         assert_hears(&talk, GR_FILE, i);
     ack(&talk, 1);
-    agent_link_down(talk.agent);
-    agent_link_up(talk.agent, talk.now);
-    assert_hears_hello(&talk, 2);
+    reconnect(&talk, 2);
     welcome(&talk, 3, 100000, GR_KIND_ALL);
     assert_hears(&talk, GR_FILE, 3);
     assert_silent(&talk);
-    agent_link_down(talk.agent);
-    agent_link_up(talk.agent, talk.now);
-    assert_hears_hello(&talk, 2);
+    reconnect(&talk, 2);
     welcome(&talk, 2, 100000, GR_KIND_ALL);
     assert_hears(&talk, GR_FILE, 2);
     assert_hears(&talk, GR_FILE, 3);
@@ -262,10 +269,7 @@ numbering_goes_on_where_an_earlier_run_ended(void **state)
     struct talk talk;
 
     (void)state;
-    start(&talk, false, 100000);
-    put_files(&talk, 1);
-    hear(&talk);
-    welcome(&talk, 101, 100000, GR_KIND_ALL);
+    start_welcomed(&talk, 1, 101, 100000);
     assert_hears(&talk, GR_FILE, 101);
     assert_true(ack(&talk, 101));
     assert_int_equal(agent_counters(talk.agent)->first, 101);
@@ -278,10 +282,7 @@ an_ack_of_what_was_never_sent_is_refused(void **state)
     struct talk talk;
 
     (void)state;
-    start(&talk, false, 100000);
-    put_files(&talk, 1);
-    hear(&talk);
-    welcome(&talk, 1, 100000, GR_KIND_ALL);
+    start_welcomed(&talk, 1, 1, 100000);
     assert_hears(&talk, GR_FILE, 1);
     assert_false(ack(&talk, 2));
     assert_string_equal(agent_why(talk.agent), "ACK of 2, but only 1 were sent");
@@ -322,9 +323,7 @@ pings_are_answered_and_sent(void **state)
     int64_t next;
 
     (void)state;
-    start(&talk, false, 100000);
-    hear(&talk);
-    welcome(&talk, 1, 100000, GR_KIND_ALL);
+    start_welcomed(&talk, 0, 1, 100000);
     assert_true(tell(&talk, &ping));
     pong = hear(&talk);
     assert_int_equal(pong.type, GR_PONG);
@@ -344,9 +343,7 @@ silence_ends_the_connection(void **state)
     int64_t next;
 
     (void)state;
-    start(&talk, false, 100000);
-    hear(&talk);
-    welcome(&talk, 1, 100000, GR_KIND_ALL);
+    start_welcomed(&talk, 0, 1, 100000);
     talk.now += 299 * MS;
     assert_true(agent_timer(talk.agent, talk.now, &next));
     talk.now += 1 * MS;

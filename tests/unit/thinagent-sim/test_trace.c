@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "thinagent-sim/trace/trace.h"
-#include "thinagent-sim/trace/vsockmon.h"
+#include "thinagent-sim/vsockmon.h"
 
 #define GUEST_CID 3u
 #define SECOND    INT64_C(1000000000)

@@ -9,15 +9,42 @@
 
 #include <cmocka.h>
 
-#include "mux/vmlog/vm.h"
+#include "mux/vmlog/inner.h"
 
 #define LIMIT 3u
 #define SINK  2u
 
 struct world {
     struct vmlog_pool pool;
-    struct vm_table table;
+    struct vm_table *table;
 };
+
+/* What the owner of the table has of each VM. */
+struct part {
+    uint64_t aligns;
+    bool in_use;
+    bool in_turn;
+};
+
+static struct part *
+part(const struct vm *vm)
+{
+    return vm_part(vm, sizeof(struct part));
+}
+
+static bool
+in_use(const struct vm *vm)
+{
+    return part(vm)->in_use || part(vm)->in_turn;
+}
+
+static bool
+in_turn(const struct vm *vm)
+{
+    return part(vm)->in_turn;
+}
+
+static const struct vm_table_ops ops = { .part = sizeof(struct part), .in_use = in_use, .in_turn = in_turn };
 
 static int
 open_world(void **state)
@@ -28,9 +55,10 @@ open_world(void **state)
         return -1;
     world->pool.limit = 1 << 20;
     world->pool.own = 1 << 20;
-    world->table.pool = &world->pool;
-    world->table.limit = LIMIT;
-    world->table.slots = SINK + 1;
+    world->table = vm_table_new(&world->pool, &ops);
+    assert_non_null(world->table);
+    vm_table_set_limit(world->table, LIMIT);
+    assert_true(vm_table_make_slots(world->table, SINK + 1));
     *state = world;
     return 0;
 }
@@ -40,9 +68,7 @@ close_world(void **state)
 {
     struct world *world = *state;
 
-    vm_table_fini(&world->table);
-    assert_null(world->table.vms);
-    assert_null(world->table.streams);
+    vm_table_free(world->table);
     assert_int_equal(world->pool.used + world->pool.spare, 0);
     free(world);
     return 0;
@@ -62,7 +88,7 @@ id(char letter)
 static struct vm *
 add_vm(struct world *world, char letter)
 {
-    struct vm *vm = vm_add(&world->table, id(letter));
+    struct vm *vm = vm_add(world->table, id(letter));
 
     if (vm)
         vmlog_join(&vm->log, SINK);
@@ -72,7 +98,7 @@ add_vm(struct world *world, char letter)
 static struct stream *
 add_stream(struct world *world, struct vm *vm, char boot)
 {
-    struct stream *stream = vm_stream_add(&world->table, vm, GR_LINUX, id(boot), 1);
+    struct stream *stream = vm_stream_add(world->table, vm, GR_LINUX, id(boot), 1);
 
     if (stream)
         vmlog_join_stream(&stream->log, SINK);
@@ -117,15 +143,17 @@ test_found_by_uuid(void **state)
     struct vm *b = add_vm(world, 'b');
 
     assert_string_equal(a->uuid_text, "61616161-6161-6161-6161-616161616161");
-    assert_ptr_equal(vm_find(&world->table, id('a')), a);
-    assert_ptr_equal(vm_find(&world->table, id('b')), b);
-    assert_null(vm_find(&world->table, id('c')));
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        assert_ptr_equal(a->turns[sink].vm, a);
+    assert_ptr_equal(vm_find(world->table, id('a')), a);
+    assert_ptr_equal(vm_find(world->table, id('b')), b);
+    assert_null(vm_find(world->table, id('c')));
+    assert_ptr_equal(vm_next(world->table, NULL), a);
+    assert_ptr_equal(vm_next(world->table, a), b);
+    assert_null(vm_next(world->table, b));
+    assert_int_equal(vm_table_count(world->table), 2);
 }
 
-/* At the limit the oldest VM makes room that nobody misses; never one that is connected, that has something
- * queued, that is paused, or that is in somebody's list. */
+/* At the limit the oldest VM makes room that nobody misses; never one that its owner uses, that has something
+ * queued. */
 static void
 test_limit_forgets_the_idle(void **state)
 {
@@ -134,12 +162,12 @@ test_limit_forgets_the_idle(void **state)
 
     for (unsigned i = 0; i < LIMIT; i++)
         vms[i] = add_vm(world, (char)('a' + i));
-    vms[0]->connected = 1;
+    part(vms[0])->in_use = true;
     append(vms[1], add_stream(world, vms[1], '1'));
     assert_non_null(add_vm(world, 'd'));
-    assert_null(vm_find(&world->table, id('c')));
-    assert_non_null(vm_find(&world->table, id('a')));
-    assert_non_null(vm_find(&world->table, id('b')));
+    assert_null(vm_find(world->table, id('c')));
+    assert_non_null(vm_find(world->table, id('a')));
+    assert_non_null(vm_find(world->table, id('b')));
 }
 
 static void
@@ -150,17 +178,15 @@ test_limit_spares_the_busy(void **state)
     struct vm *b = add_vm(world, 'b');
     struct vm *c = add_vm(world, 'c');
 
-    a->connected = 1;
-    b->paused = true;
-    c->dirty = true;
+    part(a)->in_use = part(b)->in_use = part(c)->in_use = true;
     assert_null(add_vm(world, 'd'));
-    c->dirty = false;
-    c->turns[VMLOG_SINKS - 1].active = true;
+    part(c)->in_use = false;
+    part(c)->in_turn = true;
     assert_null(add_vm(world, 'd'));
-    assert_non_null(vm_find(&world->table, id('c')));
-    c->turns[VMLOG_SINKS - 1].active = false;
+    assert_non_null(vm_find(world->table, id('c')));
+    part(c)->in_turn = false;
     assert_non_null(add_vm(world, 'd'));
-    assert_null(vm_find(&world->table, id('c')));
+    assert_null(vm_find(world->table, id('c')));
 }
 
 /* A log may be empty while a gap in it was not told yet, or not acknowledged: to forget the VM then would
@@ -170,22 +196,22 @@ test_a_gap_is_not_forgotten(void **state)
 {
     struct world *world = *state;
     struct vm *a = add_vm(world, 'a');
-    struct stream *stream = vm_stream_add(&world->table, a, GR_LINUX, id('1'), 10);
+    struct stream *stream = vm_stream_add(world->table, a, GR_LINUX, id('1'), 10);
     uint64_t first;
     uint64_t last;
 
     vmlog_join_stream(&stream->log, SINK);
     assert_true(vmlog_gap_before(&a->log, SINK, &stream->log, 3, 9, 1));
     assert_null(a->log.first);
-    add_vm(world, 'b')->connected = 1;
-    add_vm(world, 'c')->connected = 1;
+    part(add_vm(world, 'b'))->in_use = true;
+    part(add_vm(world, 'c'))->in_use = true;
     assert_null(add_vm(world, 'd'));
     assert_int_equal(send_all(a, stream, 0), VMLOG_TELL_GAP);
     assert_true(vmlog_gap_next(&a->log, SINK, &stream->log, &first, &last));
     assert_null(add_vm(world, 'd'));
     assert_true(vmlog_ack(&a->log, SINK, &stream->log, 9));
     assert_non_null(add_vm(world, 'd'));
-    assert_null(vm_find(&world->table, id('a')));
+    assert_null(vm_find(world->table, id('a')));
 }
 
 /* Nor is it kept for a sink that takes part no more. */
@@ -194,13 +220,13 @@ test_a_gap_leaves_with_its_sink(void **state)
 {
     struct world *world = *state;
     struct vm *a = add_vm(world, 'a');
-    struct stream *stream = vm_stream_add(&world->table, a, GR_LINUX, id('1'), 10);
+    struct stream *stream = vm_stream_add(world->table, a, GR_LINUX, id('1'), 10);
 
     vmlog_join_stream(&stream->log, SINK);
     assert_true(vmlog_gap_before(&a->log, SINK, &stream->log, 3, 9, 1));
     vmlog_leave(&a->log, SINK);
-    add_vm(world, 'b')->connected = 1;
-    add_vm(world, 'c')->connected = 1;
+    part(add_vm(world, 'b'))->in_use = true;
+    part(add_vm(world, 'c'))->in_use = true;
     assert_non_null(add_vm(world, 'd'));
 }
 
@@ -213,19 +239,19 @@ test_streams_found(void **state)
     struct vm *a = add_vm(world, 'a');
     struct stream *first = add_stream(world, a, '1');
     struct stream *second = add_stream(world, a, '2');
-    struct stream *other = vm_stream_add(&world->table, a, GR_VMX, id('1'), 100);
+    struct stream *other = vm_stream_add(world->table, a, GR_VMX, id('1'), 100);
 
     assert_int_equal(other->log.last, 99);
     assert_int_equal(other->log.accepted, 99);
-    assert_int_equal(other->start, 100);
+    assert_int_equal(other->about.start, 100);
     assert_ptr_equal(vm_stream_find(a, GR_LINUX, id('1')), first);
     assert_ptr_equal(vm_stream_find(a, GR_LINUX, id('2')), second);
     assert_ptr_equal(vm_stream_find(a, GR_VMX, id('1')), other);
     assert_null(vm_stream_find(a, GR_VMX, id('2')));
-    assert_ptr_equal(vm_stream_by_id(&world->table, first->log.id), first);
-    assert_null(vm_stream_by_id(&world->table, 0));
-    assert_null(vm_stream_by_id(&world->table, other->log.id + 1));
-    assert_string_equal(first->boot_text, "31313131-3131-3131-3131-313131313131");
+    assert_ptr_equal(vm_stream_by_id(world->table, first->log.id), first);
+    assert_null(vm_stream_by_id(world->table, 0));
+    assert_null(vm_stream_by_id(world->table, other->log.id + 1));
+    assert_string_equal(first->about.boot_text, "31313131-3131-3131-3131-313131313131");
 }
 
 static void
@@ -240,7 +266,7 @@ test_stream_limit(void **state)
     assert_null(add_stream(world, a, 'z'));
 
     /* ended, but somebody waits for what it brought */
-    streams[3]->ended = true;
+    streams[3]->about.ended = true;
     append(a, streams[5]);
     assert_null(add_stream(world, a, 'z'));
     send_all(a, streams[5], 0);
@@ -254,7 +280,7 @@ test_stream_limit(void **state)
     assert_int_equal(a->stream_count, VM_STREAMS_MAX);
     assert_null(vm_stream_find(a, GR_LINUX, id('D')));
     assert_non_null(add_vm(world, 'b'));
-    assert_non_null(add_stream(world, vm_find(&world->table, id('b')), 'A')); /* the limit is one VM's */
+    assert_non_null(add_stream(world, vm_find(world->table, id('b')), 'A')); /* the limit is one VM's */
 }
 
 /* A stream that ended stays until the SVM has acknowledged its gap. */
@@ -263,13 +289,13 @@ test_a_stream_with_a_gap_stays(void **state)
 {
     struct world *world = *state;
     struct vm *a = add_vm(world, 'a');
-    struct stream *stream = vm_stream_add(&world->table, a, GR_LINUX, id('1'), 10);
+    struct stream *stream = vm_stream_add(world->table, a, GR_LINUX, id('1'), 10);
     uint64_t first;
     uint64_t last;
 
     vmlog_join_stream(&stream->log, SINK);
     assert_true(vmlog_gap_before(&a->log, SINK, &stream->log, 3, 9, 1));
-    stream->ended = true;
+    stream->about.ended = true;
     assert_non_null(add_stream(world, a, '2'));
     assert_ptr_equal(vm_stream_find(a, GR_LINUX, id('1')), stream);
     assert_int_equal(send_all(a, stream, 0), VMLOG_TELL_GAP);
@@ -288,23 +314,26 @@ test_numbers_grow(void **state)
     struct stream *stream = add_stream(world, a, '1');
     uint32_t number = stream->log.id;
 
-    stream->ended = true;
+    stream->about.ended = true;
     stream = add_stream(world, a, '2');
-    assert_null(vm_stream_by_id(&world->table, number));
+    assert_null(vm_stream_by_id(world->table, number));
     assert_int_equal(stream->log.id, number + 1);
 }
 
-/* The stream that gimuxd has of a VM goes with it, and is not looked for in freed memory. */
+/* The streams of a VM of which a sink is in the middle stay, though they have ended and nothing is queued. */
 static void
-test_own_stream_is_forgotten(void **state)
+test_streams_stay_in_turn(void **state)
 {
     struct world *world = *state;
     struct vm *a = add_vm(world, 'a');
 
-    a->own = add_stream(world, a, '1');
-    a->own->ended = true;
+    add_stream(world, a, '1')->about.ended = true;
+    part(a)->in_turn = true;
     assert_non_null(add_stream(world, a, '2'));
-    assert_null(a->own);
+    assert_non_null(vm_stream_find(a, GR_LINUX, id('1')));
+    part(a)->in_turn = false;
+    assert_non_null(add_stream(world, a, '3'));
+    assert_null(vm_stream_find(a, GR_LINUX, id('1')));
 }
 
 /* ---- counts ---- */
@@ -315,7 +344,7 @@ test_counts_survive(void **state)
     struct world *world = *state;
     struct vm *a = add_vm(world, 'a');
     struct stream *stream = add_stream(world, a, '1');
-    struct vm_counts counts = { 0 };
+    const struct vmlog_progress *progress = stream_progress(stream, SINK);
 
     append(a, stream);
     append(a, stream);
@@ -323,23 +352,20 @@ test_counts_survive(void **state)
     assert_true(vmlog_ack(&a->log, SINK, &stream->log, 2));
     append(a, stream);
     send_all(a, stream, 0);
-    vm_count(&world->table, a, SINK, &counts);
-    assert_int_equal(counts.delivered, 2);
-    assert_int_equal(counts.filtered, 1);
-    assert_int_equal(counts.gapped, 0);
+    assert_int_equal(progress->delivered, 2);
+    assert_int_equal(progress->filtered, 1);
+    assert_int_equal(progress->gapped, 0);
+    assert_int_equal(vm_table_forgotten(world->table, SINK).delivered, 0);
 
-    stream->ended = true; /* first the stream is forgotten, then the VM */
+    stream->about.ended = true; /* first the stream is forgotten, then the VM */
     add_stream(world, a, '2');
     assert_null(vm_stream_find(a, GR_LINUX, id('1')));
     for (char letter = 'b'; letter <= 'd'; letter++)
         assert_non_null(add_vm(world, letter));
-    assert_null(vm_find(&world->table, id('a')));
-    memset(&counts, 0, sizeof(counts));
-    vm_count(&world->table, NULL, SINK, &counts);
-    assert_int_equal(counts.delivered, 2);
-    assert_int_equal(counts.filtered, 1);
-    vm_count(&world->table, NULL, SINK + 1, &counts); /* adds, and keeps sinks apart */
-    assert_int_equal(counts.delivered, 2);
+    assert_null(vm_find(world->table, id('a')));
+    assert_int_equal(vm_table_forgotten(world->table, SINK).delivered, 2);
+    assert_int_equal(vm_table_forgotten(world->table, SINK).filtered, 1);
+    assert_int_equal(vm_table_forgotten(world->table, SINK + 1).delivered, 0); /* sinks are kept apart */
 }
 
 int
@@ -355,7 +381,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_stream_limit, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_a_stream_with_a_gap_stays, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_numbers_grow, open_world, close_world),
-        cmocka_unit_test_setup_teardown(test_own_stream_is_forgotten, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_streams_stay_in_turn, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_counts_survive, open_world, close_world),
     };
 

@@ -317,15 +317,15 @@ test_position_has_no_count_ahead_of_it(void **state)
     reconnect(&s->link);
     assert_string_equal(flush(&s->link), "A1 a1 B3 b3");
     assert_int_equal(progress->delivered, 2);
-    saved = vmlog_save(progress, 3);
+    saved = vmlog_save(&s->world.streams[1], 3, 3);
     assert_int_equal(saved.settled, 0);
     assert_int_equal(saved.acked, 2);
     assert_int_equal(saved.delivered, 0);
     ack(&s->link, 'a', 1);
-    saved = vmlog_save(progress, 3);
+    saved = vmlog_save(&s->world.streams[1], 3, 3);
     assert_int_equal(saved.settled, 2);
     assert_int_equal(saved.delivered, 2);
-    saved = vmlog_save(progress, 1); /* the file has no more */
+    saved = vmlog_save(&s->world.streams[1], 3, 1); /* the file has no more */
     assert_int_equal(saved.settled, 1);
     assert_int_equal(saved.acked, 2);
     assert_int_equal(saved.delivered, 1);

@@ -329,7 +329,7 @@ test_gap_counted_in_part(void **state)
     struct vmlog_saved saved = { .settled = 2, .acked = 2, .gapped = 2 };
 
     link_open(&s->other, &s->world, 5);
-    vmlog_join_stream_saved(&s->world.streams[0], 5, &saved);
+    vmlog_join_stream_saved(&s->world.log, 5, &s->world.streams[0], &saved);
     append_gap(&s->world, 'a', 5);
     append_many(&s->world, 'a', 3, 40);
     flush(&s->other);

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "mux/vmlog/vmlog.h"
+#include "mux/vmlog/inner.h"
 
 #define STREAMS  6u
 #define PIECES   16

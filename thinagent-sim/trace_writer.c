@@ -1,5 +1,5 @@
-/* Traces of drivers, the writing half. */
-#include "thinagent-sim/trace/trace.h"
+/* Writes traces of drivers: pcap files of link type VSOCK whose payload is the drivers' byte streams. */
+#include "thinagent-sim/trace_writer.h"
 
 #include <pcap/pcap.h>
 
@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "thinagent-sim/trace/vsockmon.h"
+#include "thinagent-sim/clock.h"
+#include "thinagent-sim/memory.h"
+#include "thinagent-sim/vsockmon.h"
 
 /* libpcap takes no packet over 262,144 bytes; longer records are cut. */
 #define PAYLOAD_MAX ((size_t)65536)
@@ -17,7 +19,6 @@
 #define GIMUXD_PORT 9650u /* stands in packets as the host's port; readers do not look at it */
 #define CID_FIRST   3u    /* below are the hypervisor, the loopback and the host */
 #define PORT_FIRST  1024u /* as of a guest without privileges */
-#define SECOND      INT64_C(1000000000)
 
 struct trace_writer {
     pcap_t *pcap;
