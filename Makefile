@@ -157,12 +157,12 @@ $(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tes
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c $(MUX_LIBS)
 # VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store/store_world.h).
 RECOVER_SRC := $(PROTO_PURE) $(wildcard mux/vmlog/*.c mux/event/*.c) $(filter-out mux/store/disk.c,$(wildcard mux/store/*.c)) \
-	$(filter-out mux/route/flood.c,$(wildcard mux/route/*.c)) $(addprefix mux/base/,stats.c histogram.c)
-RECOVER_WRAP := normalizer_new normalizer_free
-$(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/fuzz/one_normalizer.h tests/unit/store/store_world.h $(RECOVER_SRC) $(PB).c | fuzz-deps
+	$(wildcard mux/route/*.c) $(addprefix mux/base/,stats.c histogram.c parcel.c descriptors.c)
+RECOVER_WRAP := normalizer_new normalizer_free vmlog_pool_fini
+$(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/fuzz/one_normalizer.h tests/unit/store/store_world.h $(RECOVER_SRC) $(PB).c $(HANDOVER_PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(RECOVER_WRAP:%=-Wl,--wrap=%) -o $@ $< $(RECOVER_SRC) $(PB).c \
-		-lprotobuf-c -lcmocka
+		$(HANDOVER_PB).c -lprotobuf-c -lcmocka
 .PHONY: fuzz
 fuzz: $(FUZZ) ## each fuzz target for FUZZ_SECONDS (60) from its seed corpus
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)

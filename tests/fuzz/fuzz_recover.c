@@ -7,7 +7,8 @@
 #include "tests/fuzz/recover_files.h"
 
 #include "mux/base/log.h"
-#include "mux/route/route.h"
+#include "mux/route/inner.h"
+#include "mux/vmlog/inner.h"
 #include "tests/fuzz/one_normalizer.h"
 
 #define SVMS   2u
@@ -23,7 +24,7 @@ struct memory {
 };
 
 struct svm {
-    struct sink sink;
+    struct sink *sink;
     bool woken;
     bool picky; /* does not want one class */
     unsigned count;
@@ -33,7 +34,7 @@ struct svm {
 };
 
 static struct conf conf;
-static struct route route;
+static struct route *route;
 static struct svm svms[SVMS];
 
 /* ---- what is not linked ---- */
@@ -50,6 +51,17 @@ log_line(enum log_level level, const struct log_who *who, const char *format, ..
     va_end(args);
     if (getenv("RECOVER_LOG"))
         fprintf(stderr, "%s %s\n", who && who->vm ? who->vm : "-", text);
+}
+
+void __real_vmlog_pool_fini(struct vmlog_pool *pool);
+void __wrap_vmlog_pool_fini(struct vmlog_pool *pool);
+
+/* The route frees its pool with itself: by then all has come back. */
+void
+__wrap_vmlog_pool_fini(struct vmlog_pool *pool)
+{
+    assert(pool->used == 0 && pool->stubs == 0);
+    __real_vmlog_pool_fini(pool);
 }
 
 /* ---- SVMs ---- */
@@ -143,7 +155,7 @@ static const struct sink_ops sink_ops = { .tell = on_tell, .wake = on_wake };
 static void
 check_logs(void)
 {
-    for (const struct vm *vm = route.table.vms; vm; vm = vm->hh.next)
+    for (const struct vm *vm = route->table->vms; vm; vm = vm->hh.next)
         vmlog_check(&vm->log);
 }
 
@@ -156,13 +168,13 @@ svm_pump(struct svm *svm)
 
     if (!svm->woken)
         return;
-    sink_gather(&svm->sink, &batch, 4096);
+    sink_gather(svm->sink, &batch, 4096);
     if (batch.count == 0)
         svm->woken = false;
     for (int i = 0; i < batch.count; i++)
         svm_take(svm, iov[i].iov_base, iov[i].iov_len);
     if (batch.count > 0)
-        sink_sent(&svm->sink, batch.bytes, &rest);
+        sink_sent(svm->sink, batch.bytes, &rest);
     svm_read(svm);
     check_logs();
 }
@@ -171,7 +183,7 @@ static void
 svm_ack(struct svm *svm)
 {
     for (unsigned i = 0; i < svm->count; i++)
-        assert(route_ack(&route, &svm->sink, svm->memory[i].id, svm->memory[i].next - 1));
+        assert(route_ack(route, svm->sink, svm->memory[i].id, svm->memory[i].next - 1));
     check_logs();
 }
 
@@ -183,7 +195,7 @@ svm_connect(struct svm *svm)
     assert(hello);
     svm->count = 0;
     svm->wire_len = 0;
-    assert(!route_sink_up(&route, &svm->sink, hello));
+    assert(!route_sink_up(route, svm->sink, hello));
 }
 
 /* ---- gimuxd ---- */
@@ -215,15 +227,17 @@ open_gimuxd(void)
     static const struct route_guest_ops guest_ops = { 0 };
 
     memset(&io, 0, sizeof(io));
-    route_init(&route, &the_loop, &conf, &guest_ops);
-    assert(route_recover(&route));
+    route = route_new(&the_loop, &conf, &guest_ops);
+    assert(route);
+    assert(route_recover(route));
     check_logs();
     for (unsigned i = 0; i < SVMS; i++) {
         svms[i].woken = false;
-        assert(route_add_sink(&route, &svms[i].sink, &conf.solutions[i], &sink_ops, &svms[i]));
+        svms[i].sink = route_add_sink(route, &conf.solutions[i], &sink_ops, &svms[i]);
+        assert(svms[i].sink);
         check_logs();
     }
-    route_recovered(&route);
+    route_recovered(route);
     check_logs();
     for (unsigned i = 0; i < SVMS; i++)
         svm_connect(&svms[i]);
@@ -235,12 +249,13 @@ close_gimuxd(void)
 {
     io.dead = true;
     if (conf.limits.vms < VMS) /* a VM may be forgotten and its files not removed yet */
-        store_finish(route.store);
+        store_finish(route->store);
     disk_finish(the_disk);
-    route_fini(&route);
-    for (unsigned i = 0; i < SVMS; i++)
-        sink_fini(&svms[i].sink);
-    assert(route.pool.used == 0 && route.pool.stubs == 0);
+    route_free(route);
+    for (unsigned i = 0; i < SVMS; i++) {
+        sink_fini(svms[i].sink);
+        free(svms[i].sink);
+    }
 }
 
 static void
@@ -262,10 +277,10 @@ damage_file(void *arg, const char *path, const struct stat *info)
 static bool
 is_settled(void)
 {
-    for (const struct vm *vm = route.table.vms; vm; vm = vm->hh.next)
+    for (const struct vm *vm = route->table->vms; vm; vm = vm->hh.next)
         for (unsigned i = 0; i < SVMS; i++)
-            if (vmlog_unsettled(&vm->log, svms[i].sink.slot) > 0 ||
-                vm->log.cursors[svms[i].sink.slot].gaps_open > 0)
+            if (vmlog_unsettled(&vm->log, svms[i].sink->slot) > 0 ||
+                vm->log.cursors[svms[i].sink->slot].gaps_open > 0)
                 return false;
     return STAILQ_EMPTY(&the_disk->jobs) && !the_loop.tasks;
 }
@@ -292,10 +307,10 @@ check_streams(void)
 {
     const struct stream *stream;
 
-    for (const struct vm *vm = route.table.vms; vm; vm = vm->hh.next)
+    for (const struct vm *vm = route->table->vms; vm; vm = vm->hh.next)
         LIST_FOREACH (stream, &vm->streams, of_vm)
             for (unsigned i = 0; i < SVMS; i++) {
-                const struct vmlog_progress *progress = &stream->log.sinks[svms[i].sink.slot];
+                const struct vmlog_progress *progress = &stream->log.sinks[svms[i].sink->slot];
 
                 log_debug(NULL,
                           "stream %u of %llu: %s: base %llu, %llu delivered, %llu filtered, %llu gapped",
@@ -311,7 +326,7 @@ check_streams(void)
                         assert(svms[i].memory[k].next > stream->log.last ||
                                progress->acked >= stream->log.last);
             }
-    assert(route.pool.used == 0 && route.pool.stubs == 0);
+    assert(route->pool.used == 0 && route->pool.stubs == 0);
 }
 
 /* ---- */

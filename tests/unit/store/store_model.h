@@ -191,7 +191,7 @@ driver_connect(struct driver *driver)
         on_accepted(driver); /* as a session does */
 }
 
-static void
+static inline void
 driver_disconnect(struct driver *driver)
 {
     route_close(model->route, driver->stream, false, "reason");

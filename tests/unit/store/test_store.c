@@ -1,186 +1,6 @@
 /* The store: what went wrong once, one story after the other. What may happen in any order is in
  * test_store_model. */
-#include "tests/unit/store/store_model.h"
-
-#define KIB   1024u
-#define SMALL 500u    /* bytes of a path: many events in a chunk */
-#define LARGE 230000u /* a chunk of its own */
-
-/* ---- a story ---- */
-
-static int
-story_begin(void **state)
-{
-    struct conf *conf;
-
-    (void)state;
-    log_setup(false, LOG_LEVEL_ERROR);
-    model = calloc(1, sizeof(*model));
-    assert_non_null(model);
-    model->random = 1;
-    make_dir(model->dir);
-    conf = &model->conf;
-    snprintf(conf->storage.dir, sizeof(conf->storage.dir), "%s", model->dir);
-    conf->storage.vm = conf->storage.total = (uint64_t)64 << 20;
-    conf->limits.memory = (uint64_t)48 << 20;
-    conf->limits.vm_log = 256 * KIB;
-    conf->limits.vm_window = 4096 * KIB;
-    conf->limits.vms = 4;
-    conf->limits.connections = 10;
-    for (unsigned i = 0; i < DRIVERS; i++) {
-        model->drivers[i].vm = i < 2 ? 'a' : 'b';
-        model->drivers[i].kind = i % 2 ? GR_LINUX : GR_VMX;
-    }
-    return 0;
-}
-
-static int
-story_end(void **state)
-{
-    (void)state;
-    close_gimuxd();
-    remove_dir(model->dir);
-    free(model);
-    return 0;
-}
-
-#define STORY(name) cmocka_unit_test_setup_teardown(name, story_begin, story_end)
-
-/* One more solution; its durability is `process`. Returns its SVM, which is away. */
-static struct svm *
-solution(enum conf_policy policy)
-{
-    struct svm *svm = &model->svms[model->conf.solution_count];
-
-    svm->conf = &model->conf.solutions[model->conf.solution_count++];
-    svm->conf->durability = CONF_PROCESS;
-    svm->conf->policy = policy;
-    svm->conf->class_mask = CLASS_MASK_ALL;
-    snprintf(svm->conf->name, sizeof(svm->conf->name), "svm%u", model->conf.solution_count);
-    return svm;
-}
-
-static void
-start(void)
-{
-    memset(&io, 0, sizeof(io));
-    model->route = route_new(&the_loop, &model->conf, &guest_ops);
-    assert_non_null(model->route);
-    assert_true(route_recover(model->route));
-    for (unsigned i = 0; i < model->conf.solution_count; i++)
-        add_solution(&model->svms[i]);
-    route_recovered(model->route);
-    model->open = true;
-}
-
-static void
-kill_and_start(void)
-{
-    close_gimuxd();
-    start();
-}
-
-/* The loop and the disk, until nothing is left but what is tried again and again. */
-static void
-rest(void)
-{
-    for (unsigned i = 0; i < 20; i++) {
-        do
-            loop_flush(&the_loop);
-        while (disk_do_one());
-        tick();
-    }
-}
-
-/* Of what is in the logs now: until then it waits whether all SVMs acknowledge it. */
-static void
-begin_writing(void)
-{
-    loop_flush(&the_loop);
-    assert_true(beat());
-    assert_true(beat());
-}
-
-static struct driver *
-driver(unsigned index)
-{
-    if (!model->drivers[index].stream)
-        driver_connect(&model->drivers[index]);
-    assert_non_null(model->drivers[index].stream);
-    return &model->drivers[index];
-}
-
-/* The driver makes so many events, and sends all that it has. */
-static void
-make(struct driver *driver, unsigned count, uint32_t len)
-{
-    for (; count > 0; count--, driver->count++)
-        driver->items[driver->count] = (struct item){ .last = first_of(driver, driver->count), .len = len };
-    while (!route_vm(driver->stream->vm)->paused &&
-           driver->stream->log.last < driver->items[driver->count - 1].last)
-        driver_offer(driver);
-}
-
-/* What the route has for the SVM goes to it, and is read; files are not. */
-static void
-pump(struct svm *svm)
-{
-    for (unsigned i = 0; i < 100; i++) {
-        loop_flush(&the_loop);
-        svm_pump(svm, SIZE_MAX / 2);
-        svm_read(svm, UINT32_MAX);
-    }
-}
-
-/* The SVM gets all that there is, and acknowledges it. */
-static void
-drain(struct svm *svm)
-{
-    for (unsigned i = 0; i < 200; i++) {
-        pump(svm);
-        svm_ack(svm, true);
-        loop_flush(&the_loop);
-        if (!disk_do_one() && !tick())
-            return;
-    }
-}
-
-static uint64_t
-had(const struct svm *svm, const struct driver *driver)
-{
-    for (unsigned i = 0; i < svm->count; i++)
-        if (driver_of(&svm->memory[i]) == driver)
-            return svm->memory[i].position;
-    return 0;
-}
-
-static size_t *
-loaded(const struct svm *svm)
-{
-    return &model->route->pool.loaded[svm->sink->slot];
-}
-
-static unsigned
-stubs(const struct driver *driver)
-{
-    unsigned count = 0;
-
-    for (const struct vmlog_chunk *chunk = driver->stream->vm->log.first; chunk; chunk = chunk->next)
-        count += chunk->stub;
-    return count;
-}
-
-/* The driver makes events until some chunks of them are in files alone. */
-static void
-spill(struct driver *driver)
-{
-    for (unsigned i = 0; i < 10; i++) {
-        make(driver, 100, SMALL);
-        rest();
-    }
-    assert_true(stubs(driver) > 2);
-    assert_int_equal(driver->accepted, driver->count);
-}
+#include "tests/unit/store/store_story.h"
 
 /* ---- loading ---- */
 
@@ -272,7 +92,7 @@ test_loaded_for_who_gave_it_up(void **state)
     (void)state;
     start();
     spill(driver(0));
-    log = &driver(0)->stream->vm->log;
+    log = &driver(0)->stream->about.vm->log;
     before = stubs(driver(0));
     svm_connect(dropping);
     pump(dropping);
@@ -303,7 +123,7 @@ test_unaccepted_leaves_memory_again(void **state)
     svm_connect(svm);
     drain(svm);
     assert_int_equal(had(svm, driver(0)), driver(0)->count);
-    assert_true(driver(0)->stream->vm->log.bytes <= 2 * VMLOG_LARGE_CHUNK);
+    assert_true(driver(0)->stream->about.vm->log.bytes <= 2 * VMLOG_LARGE_CHUNK);
     assert_int_equal(*loaded(away) + *loaded(svm), 0);
 }
 
@@ -586,133 +406,6 @@ test_driver_sends_again_what_was_not_written(void **state)
     assert_int_equal(had(svm, driver(0)), 20);
 }
 
-/* ---- the end ---- */
-
-/* The loop stood still while a disk was slow: what is asked again and again may wait for nothing. */
-static void
-test_leaving_waits_for_nothing(void **state)
-{
-    struct vmlog *log;
-
-    (void)state;
-    solution(CONF_POLICY_PAUSE);
-    start();
-    make(driver(0), 10, SMALL);
-    log = &driver(0)->stream->vm->log;
-    loop_flush(&the_loop);
-    store_begin_leave(model->route->store); /* without a beat */
-    assert_int_equal(log->recorded, 0);
-    assert_false(store_has_left(model->route->store));
-    make(driver(0), 10, SMALL); /* comes while it leaves */
-    loop_flush(&the_loop);
-    for (unsigned i = 0; !store_has_left(model->route->store); i++) {
-        assert_true(i < 10);
-        disk_do_one();
-    }
-    assert_int_equal(log->recorded, log->next_number);
-    assert_true(STAILQ_EMPTY(&the_disk->jobs));
-    kill_and_start();
-    assert_int_equal(driver(0)->stream->log.last, 20);
-}
-
-/* A disk that fails must not keep an upgrade waiting: the caller sees that not all is in files. */
-static void
-test_leaving_gives_up_on_a_disk_that_fails(void **state)
-{
-    struct vmlog *log;
-
-    (void)state;
-    solution(CONF_POLICY_PAUSE);
-    start();
-    make(driver(0), 10, SMALL);
-    log = &driver(0)->stream->vm->log;
-    loop_flush(&the_loop);
-    io.write_error = EIO;
-    store_begin_leave(model->route->store);
-    assert_false(store_has_left(model->route->store));
-    assert_true(disk_do_one());
-    assert_true(store_has_left(model->route->store));
-    assert_true(log->recorded < log->next_number);
-    assert_true(storage().failing);
-    io.write_error = 0;
-    store_stay(model->route->store);
-    rest();
-    assert_int_equal(driver(0)->accepted, 10);
-    assert_false(storage().failing);
-}
-
-/* After staying, entries wait for their beats again. */
-static void
-test_staying_is_as_before(void **state)
-{
-    (void)state;
-    solution(CONF_POLICY_PAUSE);
-    start();
-    store_begin_leave(model->route->store);
-    assert_true(store_has_left(model->route->store));
-    store_freeze(model->route->store);
-    store_stay(model->route->store);
-    make(driver(0), 10, SMALL);
-    loop_flush(&the_loop);
-    beat();
-    assert_false(disk_do_one());
-    assert_true(beat());
-    assert_true(disk_do_one());
-    loop_flush(&the_loop);
-    assert_int_equal(driver(0)->accepted, 10);
-}
-
-/* Where a bound was met and the disk is synced, each round wrote a mark, took that for progress, and the end
- * never came. */
-static void
-test_the_end_comes_though_a_bound_is_met(void **state)
-{
-    unsigned calls;
-
-    (void)state;
-    solution(CONF_POLICY_PAUSE)->conf->durability = CONF_DISK;
-    model->conf.storage.vm = 8 * KIB;
-    start();
-    make(driver(0), 40, SMALL);
-    rest();
-    assert_true(storage().full);
-    calls = io.calls;
-    io.die_in = 1000; /* else this test would not end */
-    store_finish(model->route->store);
-    assert_in_range(io.calls - calls, 1, 20);
-    assert_true(storage().full);
-}
-
-/* What a failed sync has left nobody knows: nothing is written until the log is empty, and then to a new
- * file. */
-static void
-test_a_failed_sync_is_mended_when_the_log_is_empty(void **state)
-{
-    struct svm *svm = solution(CONF_POLICY_PAUSE);
-    uint64_t before;
-
-    (void)state;
-    svm->conf->durability = CONF_DISK;
-    start();
-    make(driver(0), 10, SMALL);
-    begin_writing();
-    io.sync_error = EIO;
-    assert_true(disk_do_one());
-    before = storage().bytes;
-    make(driver(0), 10, SMALL);
-    rest();
-    assert_int_equal(storage().bytes, before);
-    assert_int_equal(driver(0)->accepted, 0);
-    svm_connect(svm);
-    drain(svm);
-    assert_int_equal(had(svm, driver(0)), 20);
-    svm_disconnect(svm);
-    make(driver(0), 10, SMALL);
-    rest();
-    assert_int_equal(driver(0)->accepted, 30); /* recorded: nobody has acknowledged it */
-    assert_false(storage().failing);
-}
-
 int
 main(void)
 {
@@ -733,11 +426,6 @@ main(void)
         STORY(test_a_batch_keeps_to_the_total),
         STORY(test_what_failed_is_tried_again_after_a_thaw),
         STORY(test_driver_sends_again_what_was_not_written),
-        STORY(test_leaving_waits_for_nothing),
-        STORY(test_leaving_gives_up_on_a_disk_that_fails),
-        STORY(test_staying_is_as_before),
-        STORY(test_the_end_comes_though_a_bound_is_met),
-        STORY(test_a_failed_sync_is_mended_when_the_log_is_empty),
     };
 
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);

@@ -205,8 +205,8 @@ model_step(unsigned seed)
         model->phase = pick(5);
     if ((model->phase == 1 && what >= 720 && what < 830) || (model->phase == 2 && what >= 360 && what < 720))
         what = pick(300);
-    if (what < 300 && driver->stream && !route_vm(driver->stream->vm)->paused)
-        for (unsigned i = pick(pick(3) ? 4 : 60); i > 0 && !route_vm(driver->stream->vm)->paused; i--)
+    if (what < 300 && driver->stream && !route_vm(driver->stream->about.vm)->paused)
+        for (unsigned i = pick(pick(3) ? 4 : 60); i > 0 && !route_vm(driver->stream->about.vm)->paused; i--)
             driver_offer(driver);
     else if (what < 340)
         driver->stream ? pick(8) ? (void)0 : driver_disconnect(driver) : driver_connect(driver);
@@ -303,7 +303,7 @@ drain(void)
         if (!driver->stream)
             driver_connect(driver);
         for (unsigned k = 0;
-             k < 50 && driver->stream && !route_vm(driver->stream->vm)->paused && driver->count > 0 &&
+             k < 50 && driver->stream && !route_vm(driver->stream->about.vm)->paused && driver->count > 0 &&
              driver->stream->log.last < driver->items[driver->count - 1].last;
              k++)
             driver_offer(driver);

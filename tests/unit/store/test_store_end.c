@@ -1,0 +1,143 @@
+/* The store: how it ends, leaves for an upgrade, and goes on after a disk that failed. */
+#include "tests/unit/store/store_story.h"
+
+/* The loop stood still while a disk was slow: what is asked again and again may wait for nothing. */
+static void
+test_leaving_waits_for_nothing(void **state)
+{
+    struct vmlog *log;
+
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    make(driver(0), 10, SMALL);
+    log = &driver(0)->stream->about.vm->log;
+    loop_flush(&the_loop);
+    store_begin_leave(model->route->store); /* without a beat */
+    assert_int_equal(log->recorded, 0);
+    assert_false(store_has_left(model->route->store));
+    make(driver(0), 10, SMALL); /* comes while it leaves */
+    loop_flush(&the_loop);
+    for (unsigned i = 0; !store_has_left(model->route->store); i++) {
+        assert_true(i < 10);
+        disk_do_one();
+    }
+    assert_int_equal(log->recorded, log->next_number);
+    assert_true(STAILQ_EMPTY(&the_disk->jobs));
+    kill_and_start();
+    assert_int_equal(driver(0)->stream->log.last, 20);
+}
+
+/* A disk that fails must not keep an upgrade waiting: the caller sees that not all is in files. */
+static void
+test_leaving_gives_up_on_a_disk_that_fails(void **state)
+{
+    struct vmlog *log;
+
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    make(driver(0), 10, SMALL);
+    log = &driver(0)->stream->about.vm->log;
+    loop_flush(&the_loop);
+    io.write_error = EIO;
+    store_begin_leave(model->route->store);
+    assert_false(store_has_left(model->route->store));
+    assert_true(disk_do_one());
+    assert_true(store_has_left(model->route->store));
+    assert_true(log->recorded < log->next_number);
+    assert_true(storage().failing);
+    io.write_error = 0;
+    store_stay(model->route->store);
+    rest();
+    assert_int_equal(driver(0)->accepted, 10);
+    assert_false(storage().failing);
+}
+
+/* After staying, entries wait for their beats again. */
+static void
+test_staying_is_as_before(void **state)
+{
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    store_begin_leave(model->route->store);
+    assert_true(store_has_left(model->route->store));
+    store_freeze(model->route->store);
+    store_stay(model->route->store);
+    make(driver(0), 10, SMALL);
+    loop_flush(&the_loop);
+    beat();
+    assert_false(disk_do_one());
+    assert_true(beat());
+    assert_true(disk_do_one());
+    loop_flush(&the_loop);
+    assert_int_equal(driver(0)->accepted, 10);
+}
+
+/* Where a bound was met and the disk is synced, each round wrote a mark, took that for progress, and the end
+ * never came. */
+static void
+test_the_end_comes_though_a_bound_is_met(void **state)
+{
+    unsigned writes = 0;
+
+    (void)state;
+    solution(CONF_POLICY_PAUSE)->conf->durability = CONF_DISK;
+    model->conf.storage.vm = 8 * KIB;
+    start();
+    make(driver(0), 40, SMALL);
+    rest();
+    assert_true(storage().full);
+    store_begin_leave(model->route->store); /* store_finish does the same in one go */
+    while (!store_has_left(model->route->store)) {
+        assert_true(++writes < 10);
+        disk_do_one();
+    }
+    store_finish(model->route->store);
+    assert_true(storage().full);
+}
+
+/* What a failed sync has left nobody knows: nothing is written until the log is empty, and then to a new
+ * file. */
+static void
+test_a_failed_sync_is_mended_when_the_log_is_empty(void **state)
+{
+    struct svm *svm = solution(CONF_POLICY_PAUSE);
+    uint64_t before;
+
+    (void)state;
+    svm->conf->durability = CONF_DISK;
+    start();
+    make(driver(0), 10, SMALL);
+    begin_writing();
+    io.sync_error = EIO;
+    assert_true(disk_do_one());
+    before = storage().bytes;
+    make(driver(0), 10, SMALL);
+    rest();
+    assert_int_equal(storage().bytes, before);
+    assert_int_equal(driver(0)->accepted, 0);
+    svm_connect(svm);
+    drain(svm);
+    assert_int_equal(had(svm, driver(0)), 20);
+    svm_disconnect(svm);
+    make(driver(0), 10, SMALL);
+    rest();
+    assert_int_equal(driver(0)->accepted, 30); /* recorded: nobody has acknowledged it */
+    assert_false(storage().failing);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORY(test_leaving_waits_for_nothing),
+        STORY(test_leaving_gives_up_on_a_disk_that_fails),
+        STORY(test_staying_is_as_before),
+        STORY(test_the_end_comes_though_a_bound_is_met),
+        STORY(test_a_failed_sync_is_mended_when_the_log_is_empty),
+    };
+
+    return cmocka_run_group_tests_name("store_end", tests, NULL, NULL);
+}
