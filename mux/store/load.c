@@ -1,4 +1,4 @@
-/* Loading: a stub of a VM log becomes a chunk again. What the file should have and has not becomes a gap. */
+/* Loading: a stub of a VM log becomes a chunk again. What is missing from the file becomes a gap. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* Recovery: at start, the VM logs that files hold are taken up.
  *
  * The segments of a VM are read in the order of their numbers. Records are gathered into stubs of at most a
- * chunk's size; nothing of them stays in memory. What a stream should have between two records and has not
+ * chunk's size; nothing of them stays in memory. What is missing of a stream between two records
  * belongs to the later stub's range, so that it becomes a gap when that is loaded. Records that come twice
  * are passed over. How far a solution was is the highest that any record says. */
 #include "mux/store/recover.h"

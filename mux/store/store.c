@@ -1,12 +1,12 @@
 /* The store: VM logs in files.
  *
- * Every VM has its segments; the last of them is written to, the others are only read, and a segment that
- * no chunk of the log is in any more is removed. Nothing is ever changed in place, so a process that is
- * killed leaves at worst a torn tail.
+ * Every VM has its segments; the last of them is written to, the others are only read, and a segment in
+ * which no chunk of the log is left is removed. Nothing is ever changed in place, so a process that is killed
+ * leaves at worst a torn tail.
  *
  * One batch at a time is with the disk thread: for every VM that has something, the entries that are not
  * recorded, then the positions that have moved. When it has been written (and synced, if any solution's
- * durability is disk: so one sync serves all events of the time that the former one took), the log hears
+ * durability is disk: so one sync serves all events that came during the former one), the log hears
  * how far it is recorded, and guests may forget. Entries that all solutions settled meanwhile are not
  * written: their positions say it all, and stand before what comes after them. Positions alone wait for
  * the next tick, since losing them costs a resend.
@@ -31,8 +31,8 @@
  *                       +------------------ BROKEN
  *                          the log is empty
  *
- * Who is touched while it is written needs no place in a list: it is looked at again in any case, but after
- * AGAIN without waiting for the tick.
+ * A VM that is being written needs no place in a list, whatever is touched: it is looked at again in any
+ * case. After AGAIN that never waits for the tick.
  *
  * What a segment holds when it is removed is covered by positions that were written before it. A segment
  * begins with all streams and positions of its VM, so that the former ones may go.
@@ -40,7 +40,7 @@
  * If writing fails, nothing is recorded; the same bytes are written again to the same place at a later
  * tick. Meanwhile guests are acknowledged what SVMs have or know that they will not get, and no more.
  * After a failed sync nobody knows what is on the disk, and a second sync would say that all is well: then
- * the VM has no files until its log was empty.
+ * the VM has no files until its log is empty.
  *
  * Invariants: segment->chunks is the number of chunks and stubs whose `segment` it is; a chunk's records
  * are in one segment; bytes is the sum of the segments' sizes. */

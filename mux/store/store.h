@@ -1,5 +1,5 @@
 /* The store: VM logs in files. Writes what was appended and how far solutions are, says when it is safe,
- * reads back what left memory, and removes what nobody needs any more.
+ * reads back what left memory, and removes what nobody needs.
  *
  * The theory stands at the top of store.c; the format of the files is segment.h. All of it runs in the loop's
  * thread and never waits for a disk: reading and writing are jobs of the disk thread. */
@@ -89,7 +89,7 @@ const struct vmlog_saved *store_saved(const struct vm *vm, const struct stream *
 /* Whether the VM's files were damaged: nobody knows then who else was there. */
 bool store_was_damaged(const struct vm *vm);
 
-/* All solutions have joined: saved positions are needed no more. They go with the VM, too. */
+/* All solutions have joined: forgets the saved positions, as store_forget and store_leave do too. */
 void store_clear_saved(struct vm *vm);
 
 /* ---- bounds and figures ---- */

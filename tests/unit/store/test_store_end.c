@@ -54,6 +54,26 @@ test_leaving_gives_up_on_a_disk_that_fails(void **state)
     assert_false(storage().failing);
 }
 
+/* What failed waits for the tick; who leaves has no time for that. */
+static void
+test_leaving_tries_again_what_failed(void **state)
+{
+    const struct vmlog *log;
+
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    make(driver(0), 10, SMALL);
+    log = &driver(0)->stream->vm->log;
+    begin_writing();
+    io.write_error = EIO;
+    assert_true(disk_do_one());
+    io.write_error = 0;
+    store_begin_leave(model->route->store);
+    assert_true(disk_do_one());
+    assert_int_equal(log->recorded, log->next_number);
+}
+
 /* After staying, entries wait for their beats again. */
 static void
 test_staying_is_as_before(void **state)
@@ -134,6 +154,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         STORY(test_leaving_waits_for_nothing),
         STORY(test_leaving_gives_up_on_a_disk_that_fails),
+        STORY(test_leaving_tries_again_what_failed),
         STORY(test_staying_is_as_before),
         STORY(test_the_end_comes_though_a_bound_is_met),
         STORY(test_a_failed_sync_is_mended_when_the_log_is_empty),
