@@ -138,7 +138,7 @@ try_to_give(struct upgrade *upgrade)
 {
     char why[100];
 
-    if (!route_can_leave(upgrade->route)) {
+    if (!route_try_to_leave(upgrade->route)) {
         if (loop_now() < upgrade->settled_by) {
             loop_timer_start(upgrade->timer, STEP_MS);
             return;

@@ -36,11 +36,11 @@ route_begin_leave(struct route *route)
 }
 
 bool
-route_can_leave(const struct route *route)
+route_try_to_leave(struct route *route)
 {
     bool recorded = has_files(route);
 
-    if (recorded && !store_has_left(route->store))
+    if (recorded && !store_try_to_leave(route->store))
         return false;
     for (const struct vm *vm = NULL; (vm = vm_next(route->table, vm));) {
         const struct vmlog *log = vm_log_of(vm);

@@ -165,7 +165,7 @@ store_begin_leave(struct store *store)
 }
 
 bool
-store_has_left(struct store *store)
+store_try_to_leave(struct store *store)
 {
     store_flush(store); /* what has come since */
     if (!store->batch->writing && store->progress > store->round)
@@ -189,7 +189,7 @@ store_finish(struct store *store)
     store_begin_leave(store);
     do
         disk_finish(store->disk);
-    while (!store_has_left(store));
+    while (!store_try_to_leave(store));
     store->finishing = false;
 }
 

@@ -51,12 +51,12 @@ void store_flush(struct store *store);
 void store_finish(struct store *store);
 
 /* Leaving, for an upgrade: as store_finish, but nothing waits. From now on everything is due, positions too,
- * until store_stay. Call store_has_left now and then: it tries again what failed, and returns true once
+ * until store_stay. Call store_try_to_leave now and then: it tries again what failed, and returns true once
  * nothing more can be written and no write is under way. The caller sees from the recorded numbers of the
  * logs whether all is in files: a disk that fails, or a bound, may have been in the way. Reading goes on,
  * which changes no file. */
 void store_begin_leave(struct store *store);
-bool store_has_left(struct store *store);
+bool store_try_to_leave(struct store *store);
 
 /* Back to normal, after store_begin_leave, store_freeze or both. */
 void store_stay(struct store *store);

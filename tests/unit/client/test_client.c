@@ -200,12 +200,13 @@ static void
 send_start(int fd, unsigned number)
 {
     Gimux__V1__StreamStart start = GIMUX__V1__STREAM_START__INIT;
-    struct position_key key = key_of(number);
+    char boot_id[40];
 
+    snprintf(boot_id, sizeof(boot_id), "aaaaaaaa-bbbb-cccc-dddd-%012x", number);
     start.stream = number;
-    start.vm_uuid = key.vm_uuid;
-    start.boot_id = key.boot_id;
-    start.driver = (Gimux__V1__Driver)key.driver;
+    start.vm_uuid = (char *)(uintptr_t)VM;
+    start.boot_id = boot_id;
+    start.driver = GIMUX__V1__DRIVER__DRIVER_LINUX;
     start.first_sequence = 1;
     send_body(fd, GIMUX__V1__FRAME__BODY_STREAM_START, &start);
 }

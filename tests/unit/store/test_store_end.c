@@ -15,10 +15,10 @@ test_leaving_waits_for_nothing(void **state)
     loop_flush(&the_loop);
     store_begin_leave(model->route->store); /* without a beat */
     assert_int_equal(log->recorded, 0);
-    assert_false(store_has_left(model->route->store));
+    assert_false(store_try_to_leave(model->route->store));
     make(driver(0), 10, SMALL); /* comes while it leaves */
     loop_flush(&the_loop);
-    for (unsigned i = 0; !store_has_left(model->route->store); i++) {
+    for (unsigned i = 0; !store_try_to_leave(model->route->store); i++) {
         assert_true(i < 10);
         disk_do_one();
     }
@@ -42,9 +42,9 @@ test_leaving_gives_up_on_a_disk_that_fails(void **state)
     loop_flush(&the_loop);
     io.write_error = EIO;
     store_begin_leave(model->route->store);
-    assert_false(store_has_left(model->route->store));
+    assert_false(store_try_to_leave(model->route->store));
     assert_true(disk_do_one());
-    assert_true(store_has_left(model->route->store));
+    assert_true(store_try_to_leave(model->route->store));
     assert_true(log->recorded < log->next_number);
     assert_true(storage().failing);
     io.write_error = 0;
@@ -82,7 +82,7 @@ test_staying_is_as_before(void **state)
     solution(CONF_POLICY_PAUSE);
     start();
     store_begin_leave(model->route->store);
-    assert_true(store_has_left(model->route->store));
+    assert_true(store_try_to_leave(model->route->store));
     store_freeze(model->route->store);
     store_stay(model->route->store);
     make(driver(0), 10, SMALL);
@@ -110,7 +110,7 @@ test_the_end_comes_though_a_bound_is_met(void **state)
     rest();
     assert_true(storage().full);
     store_begin_leave(model->route->store); /* store_finish does the same in one go */
-    while (!store_has_left(model->route->store)) {
+    while (!store_try_to_leave(model->route->store)) {
         assert_true(++writes < 10);
         disk_do_one();
     }
