@@ -242,6 +242,19 @@ decode_event(const uint8_t *body, size_t len, struct gr_record *record)
 #undef DECODE
 }
 
+static bool
+is_sequence(uint64_t number)
+{
+    return number - 1 < GR_SEQUENCE_MAX;
+}
+
+static enum gr_result
+bad_sequence(char why[GR_WHY_MAX], uint16_t type, const char *what, uint64_t number)
+{
+    return invalid(why, "%s record: %s %llu, expected 1 to %llu", gr_type_name(type), what,
+                   (unsigned long long)number, (unsigned long long)GR_SEQUENCE_MAX);
+}
+
 /* Checks what the tables cannot express. */
 static enum gr_result
 check_body(const struct gr_record *record, char why[GR_WHY_MAX])
@@ -256,10 +269,12 @@ check_body(const struct gr_record *record, char why[GR_WHY_MAX])
         if (record->body.hello.magic != GR_MAGIC)
             return invalid(why, "HELLO record: magic 0x%08x, expected 0x%08x", record->body.hello.magic,
                            GR_MAGIC);
-        if (record->body.hello.first_held == 0)
-            return invalid(why, "HELLO record: first sequence held is 0, expected 1 or more");
+        if (!is_sequence(record->body.hello.first_held))
+            return bad_sequence(why, GR_HELLO, "first sequence held is", record->body.hello.first_held);
         break;
     case GR_LOST:
+        if (!is_sequence(record->body.lost.last))
+            return bad_sequence(why, GR_LOST, "last sequence is", record->body.lost.last);
         if (record->body.lost.last < record->sequence)
             return invalid(why, "LOST record: ends at %llu before it starts at %llu",
                            (unsigned long long)record->body.lost.last, (unsigned long long)record->sequence);
@@ -303,8 +318,8 @@ gr_decode(const uint8_t *buf, size_t len, struct gr_record *record, char why[GR_
     record->sequence = get_number(buf + 8, 8);
     record->time = get_number(buf + 16, 8);
     if (gr_type_is_event(record->type) || record->type == GR_LOST) {
-        if (record->sequence == 0)
-            return invalid(why, "%s record: sequence 0, expected 1 or more", gr_type_name(record->type));
+        if (!is_sequence(record->sequence))
+            return bad_sequence(why, record->type, "sequence", record->sequence);
     }
     info = type_info(record->type);
     if (!info)

@@ -21,6 +21,9 @@
 #define GR_VERSION     1u             /* the protocol version that this codec speaks */
 #define GR_UUID_SIZE   16u            /* bytes in the order of the written form (RFC 4122) */
 
+/* The last sequence that an event can have, so that one more is still a number; 2^63 - 1. */
+#define GR_SEQUENCE_MAX (UINT64_MAX / 2)
+
 /* Record types. 0x00xx control the connection and carry sequence 0 (LOST excepted); 0x01xx are events. */
 enum gr_type {
     GR_HELLO = 0x0001,     /* driver: opens the connection */

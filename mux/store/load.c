@@ -35,7 +35,7 @@ static void
 run_load(struct disk_job *job)
 {
     struct load *load = (struct load *)(void *)job;
-    int fd = openat(load->dir, load->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(load->dir, load->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
     load->got = 0;
     load->error = fd < 0 ? errno : 0;

@@ -19,7 +19,8 @@
 #include "mux/base/stats.h"
 #include "mux/store/inner.h"
 
-#define OWN_STREAMS_MAX 4 /* of former lives of gimuxd, each VM; older ones are let go */
+#define HOLE_MAX        (UINT64_C(1) << 44) /* sequences that may be missing at once */
+#define OWN_STREAMS_MAX 4                   /* of former lives of gimuxd, each VM; older ones are let go */
 
 /* One VM while its segments are read. */
 struct recovery {
@@ -217,6 +218,20 @@ take_position(struct recovery *recovery, const struct segment_position *record)
 
 /* ---- frames ---- */
 
+/* Whether a stream that has come to `last` can go on so far ahead. What is missing becomes gaps of 2^32 - 1
+ * sequences at most, each an entry: so a file may not name any number. */
+static bool
+is_far(struct recovery *recovery, const struct stream *stream, uint64_t next)
+{
+    if (next <= stream_last(stream) || next - stream_last(stream) <= HOLE_MAX)
+        return false;
+    log_error((&(struct log_who){ .vm = vm_uuid_text(recovery->vm) }),
+              "storage: a stream goes from sequence %llu to %llu: what follows is left out",
+              (unsigned long long)stream_last(stream), (unsigned long long)next);
+    recovery->damage++;
+    return true;
+}
+
 /* A sequence is missing only if something of the stream was there before. */
 static void
 note_hole(struct recovery *recovery, const struct stream *stream, uint64_t first)
@@ -244,6 +259,8 @@ take_frame(struct recovery *recovery, const struct segment_record *record)
         return false;
     if (first <= stream_last(stream))
         return true; /* written twice */
+    if (has_begun(stream) && is_far(recovery, stream, first))
+        return true;
     if (recovery->count > 0 &&
         (recovery->memory + memory > VMLOG_LARGE_CHUNK || recovery->range_count == VMLOG_RANGES_MAX) &&
         !end_stub(recovery))
@@ -288,7 +305,8 @@ take_record(struct recovery *recovery, const struct segment_record *record)
 static uint8_t *
 read_file(const struct store *store, const char *file, size_t *len)
 {
-    int fd = openat(store->dir, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    /* not blocking: in its place may be a FIFO, which nobody writes to */
+    int fd = openat(store->dir, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat info;
     uint8_t *bytes = NULL;
     size_t got = 0;
@@ -370,7 +388,7 @@ extend_streams(struct recovery *recovery)
         struct stream *stream = saved->solution[0] == '\0' ? saved->stream : NULL;
         uint64_t last = stream ? stream_last(stream) : 0;
 
-        if (stream && saved->at.settled > last &&
+        if (stream && saved->at.settled > last && !is_far(recovery, stream, saved->at.settled) &&
             vmlog_add_missing(vm_log(recovery->vm), stream_log(stream), saved->at.settled))
             recovery->missing += saved->at.settled - last;
     }

@@ -271,6 +271,7 @@ take_stream(const uint8_t *at, struct segment_stream *out)
     memcpy(out->build, record.build, sizeof(out->build));
     memcpy(out->guest_os, record.guest_os, sizeof(out->guest_os));
     return record.id > 0 && record.start > 0 && record.last >= record.start - 1 &&
+           record.start <= GR_SEQUENCE_MAX && record.last <= GR_SEQUENCE_MAX &&
            is_text(out->build, sizeof(out->build)) && is_text(out->guest_os, sizeof(out->guest_os));
 }
 
@@ -288,7 +289,8 @@ take_position(const uint8_t *at, struct segment_position *out)
                                       .gapped = record.gapped };
     memcpy(out->boot_id, record.boot_id, GR_UUID_SIZE);
     memcpy(out->solution, record.solution, sizeof(out->solution));
-    return is_text(out->solution, sizeof(out->solution));
+    return is_text(out->solution, sizeof(out->solution)) && record.settled <= GR_SEQUENCE_MAX &&
+           record.acked <= GR_SEQUENCE_MAX;
 }
 
 static bool
@@ -308,7 +310,8 @@ take_frame(const uint8_t *at, uint32_t size, struct segment_frame *out)
                                    .len = size - (uint32_t)sizeof(record),
                                    .data = at + sizeof(record) };
     memcpy(out->boot_id, record.boot_id, GR_UUID_SIZE);
-    return record.id > 0 && record.count > 0 && record.sequence >= record.count && record.key <= out->len &&
+    return record.id > 0 && record.count > 0 && record.sequence >= record.count &&
+           record.sequence <= GR_SEQUENCE_MAX && record.key <= out->len &&
            record.key_len <= out->len - record.key && record.cls < 32 && record.record_bytes <= GR_MAX_RECORD;
 }
 

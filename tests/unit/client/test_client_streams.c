@@ -12,6 +12,7 @@
 #include "client/decode.h"
 #include "client/gimux_client.h"
 #include "client/position.h"
+#include "proto/delimited.h"
 
 #define VM "11111111-2222-3333-4444-555555555555"
 

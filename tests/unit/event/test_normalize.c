@@ -277,7 +277,7 @@ test_the_largest_record_fits_a_frame(void **state)
     static uint8_t bad[GR_MAX_TEXT];
     static uint8_t buf[GR_MAX_RECORD];
     const struct gr_text whole = { bad, GR_MAX_TEXT };
-    struct gr_record record = { .type = GR_FILE, .sequence = UINT64_MAX, .time = 1 };
+    struct gr_record record = { .type = GR_FILE, .sequence = GR_SEQUENCE_MAX, .time = 1 };
     char why[GR_WHY_MAX];
     size_t size;
 

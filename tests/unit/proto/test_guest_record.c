@@ -153,13 +153,13 @@ static const struct sample {
       "3e000000040100000100000000000000000000000000000002000a000200000003000000000000000400000001000200"
       "0300040031323233333334343434" },
     { { .type = GR_POWER,
-        .sequence = UINT64_MAX,
+        .sequence = GR_SEQUENCE_MAX,
         .time = UINT64_MAX,
         .body.power = { .op = GR_POWER_OP_MIGRATE,
                         .vm_uuid = { 8 },
                         .vm_name = TEXT("v"),
                         .target_host = TEXT("hh") } },
-      "3300000005010000ffffffffffffffffffffffffffffffff050000000800000000000000000000000000000001000200"
+      "3300000005010000ffffffffffffff7fffffffffffffffff050000000800000000000000000000000000000001000200"
       "766868" },
 };
 #define SAMPLES (sizeof(samples) / sizeof(samples[0]))
@@ -421,6 +421,35 @@ test_events_and_lost_need_a_sequence(void **state)
     expect_refused(GR_LOST, 8, 6, "ends at 5 before it starts at 6");
 }
 
+/* Who adds one to a sequence must not come to 0: a guest that said 2^64 - 1 had gimuxd never end. */
+static void
+test_sequences_have_an_end(void **state)
+{
+    static const uint64_t numbers[] = { GR_SEQUENCE_MAX + 1, UINT64_MAX - 1, UINT64_MAX };
+    uint8_t buf[256];
+    char why[GR_WHY_MAX];
+    struct gr_record record;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        struct gr_record event = { .type = GR_LOST, .sequence = numbers[i], .body.lost.last = UINT64_MAX };
+        struct gr_record lost = { .type = GR_LOST, .sequence = 1, .body.lost.last = numbers[i] };
+        struct gr_record hello = {
+            .type = GR_HELLO,
+            .body.hello = { .magic = GR_MAGIC, .version_min = 1, .version_max = 1, .first_held = numbers[i] }
+        };
+
+        assert_int_equal(decode_exact(buf, gr_encode(&event, buf, sizeof(buf)), &record, why), GR_INVALID);
+        assert_non_null(strstr(why, "expected 1 to 9223372036854775807"));
+        assert_int_equal(decode_exact(buf, gr_encode(&lost, buf, sizeof(buf)), &record, why), GR_INVALID);
+        assert_non_null(strstr(why, "LOST record: last sequence is"));
+        assert_int_equal(decode_exact(buf, gr_encode(&hello, buf, sizeof(buf)), &record, why), GR_INVALID);
+        assert_non_null(strstr(why, "HELLO record: first sequence held is"));
+        hello.body.hello.first_held = GR_SEQUENCE_MAX;
+        assert_int_equal(decode_exact(buf, gr_encode(&hello, buf, sizeof(buf)), &record, why), GR_OK);
+    }
+}
+
 static void
 test_text_lengths_are_checked(void **state)
 {
@@ -587,6 +616,7 @@ main(void)
         cmocka_unit_test(test_unknown_types_are_skipped),
         cmocka_unit_test(test_numbers_out_of_range_are_refused),
         cmocka_unit_test(test_events_and_lost_need_a_sequence),
+        cmocka_unit_test(test_sequences_have_an_end),
         cmocka_unit_test(test_text_lengths_are_checked),
         cmocka_unit_test(test_volumes_hold_what_they_say),
         cmocka_unit_test(test_encode_refuses_what_does_not_fit),

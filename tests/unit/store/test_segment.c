@@ -27,7 +27,7 @@ static const struct segment_stream stream = { .boot_id = "0123456789abcde",
                                               .ended = true,
                                               .id = 77,
                                               .start = 5,
-                                              .last = UINT64_MAX - 1,
+                                              .last = GR_SEQUENCE_MAX,
                                               .build = "a build",
                                               .guest_os = "an OS" };
 static const struct segment_position position = { .boot_id = "0123456789abcde",
@@ -332,7 +332,7 @@ test_largest_frame(void **state)
     uint8_t *data = malloc(len);
     uint8_t *bytes = malloc(segment_frame_size(len));
     struct segment_frame frame = {
-        .id = 1, .sequence = UINT64_MAX, .count = UINT32_MAX, .len = (uint32_t)len, .data = data
+        .id = 1, .sequence = GR_SEQUENCE_MAX, .count = UINT32_MAX, .len = (uint32_t)len, .data = data
     };
     struct segment_reader reader = { .buf = bytes, .len = segment_frame_size(len), .base = 64, .seed = 9 };
     struct segment_record record;

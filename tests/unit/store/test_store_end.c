@@ -64,7 +64,7 @@ test_leaving_tries_again_what_failed(void **state)
     solution(CONF_POLICY_PAUSE);
     start();
     make(driver(0), 10, SMALL);
-    log = &driver(0)->stream->vm->log;
+    log = &driver(0)->stream->about.vm->log;
     begin_writing();
     io.write_error = EIO;
     assert_true(disk_do_one());
