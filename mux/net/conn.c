@@ -430,7 +430,8 @@ bool
 conn_import(struct conn *conn, const struct conn_rest *rest)
 {
     assert(conn->state == CONN_OPEN && conn->in_len == 0 && conn->out_len == 0);
-    if (rest->in_len > conn->limits.in || rest->out_len > conn->limits.out)
+    /* one that is paused holds what the last read brought, too */
+    if (rest->in_len > conn->limits.in + CONN_READ_SIZE || rest->out_len > conn->limits.out)
         return false;
     if ((rest->in_len > 0 && !keep_rest(conn, rest->in, rest->in_len)) ||
         (rest->out_len > 0 && !conn_queue(conn, rest->out, rest->out_len)))

@@ -95,8 +95,8 @@ struct conn_rest {
 bool conn_export(const struct conn *conn, struct conn_rest *rest);
 
 /* Copies what conn_export gave elsewhere into a connection that was just made; what is unconsumed comes as
- * `data` at the end of this turn. False if it is more than the limits allow, or if memory is out, in which
- * case the connection is closed. */
+ * `data` at the end of this turn. False if it is more than a connection can hold that is paused (limits.in
+ * and a read) or may send (limits.out), or if memory is out, in which case the connection is closed. */
 bool conn_import(struct conn *conn, const struct conn_rest *rest);
 
 /* Its TLS, which stays the connection's; NULL: it has none, or is closed. */

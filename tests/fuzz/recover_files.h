@@ -15,7 +15,7 @@
 #define SOURCES 4u /* streams of one VM that files are about */
 #define ROOM    ((size_t)64 * 1024)
 #define NAMES   3u
-#define HIGHEST (UINT64_C(1) << 36) /* sequence that a file is about */
+#define HIGHEST GR_SEQUENCE_MAX /* sequence that a file is about */
 
 /* One stream as files are made of it. */
 struct source {

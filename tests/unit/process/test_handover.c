@@ -270,6 +270,35 @@ a_connection_goes_on(void **state)
     close(pair[1]);
 }
 
+/* Who is paused in the middle of a read holds more than a message: that vetoed every upgrade. */
+static void
+a_paused_connection_goes_on(void **state)
+{
+    const struct conn_limits limits = { .in = 16, .out = 16 };
+    static uint8_t held[16 + CONN_READ_SIZE + 1];
+    struct conn_rest rest = { held, sizeof(held), NULL, 0 };
+    struct conn_rest again;
+    struct owner owner = { .loop = loop_new() };
+    struct conn *conn;
+    int pair[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    conn = conn_new(owner.loop, pair[0], &limits, &ops, &owner);
+    conn_pause(conn);
+    assert_false(conn_import(conn, &rest));
+    rest.in_len--;
+    assert_true(conn_import(conn, &rest));
+    assert_true(conn_export(conn, &again));
+    assert_int_equal(again.in_len, 16 + CONN_READ_SIZE);
+    loop_flush(owner.loop);
+    assert_false(owner.closed);
+    conn_close(conn, "the end");
+    loop_flush(owner.loop);
+    loop_free(owner.loop);
+    close(pair[1]);
+}
+
 int
 main(void)
 {
@@ -281,6 +310,7 @@ main(void)
         WITH_SOCKET(descriptors_are_missing),
         WITH_SOCKET(unknown_fields_are_skipped),
         cmocka_unit_test(a_connection_goes_on),
+        cmocka_unit_test(a_paused_connection_goes_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
