@@ -6,9 +6,9 @@
 #include <confuse.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "mux/base/conf_text.h"
 #include "mux/base/option.h"
 #include "proto/event_class.h"
 
@@ -337,16 +337,16 @@ conf_load(const char *path, FILE *errors)
     cfg_opt_t grammar[OPTIONS_MAX + SECTIONS];
     struct conf *conf;
     cfg_t *cfg;
-    struct stat info;
+    char *text = conf_text_read(path, errors);
     bool good = false;
 
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) { /* flex ends the process */
-        fprintf(errors, "%s: is a directory, expected a file\n", path);
+    if (!text)
+        return NULL;
+    conf = calloc(1, sizeof(*conf));
+    if (!conf) {
+        free(text);
         return NULL;
     }
-    conf = calloc(1, sizeof(*conf));
-    if (!conf)
-        return NULL;
     error_stream = errors;
     error_path = path;
     error_told = false;
@@ -356,23 +356,17 @@ conf_load(const char *path, FILE *errors)
     cfg_set_error_function(cfg, report);
     snprintf(conf->path, sizeof(conf->path), "%s", path);
     gethostname(conf->host, sizeof(conf->host) - 1);
-    switch (cfg_parse(cfg, path)) {
-    case CFG_SUCCESS:
+    if (cfg_parse_buf(cfg, text) == CFG_SUCCESS) {
         take_section(SECTION_TOP, cfg, conf);
         take_section(SECTION_DOORS, cfg_getsec(cfg, "doors"), &conf->doors);
         take_section(SECTION_LIMITS, cfg_getsec(cfg, "limits"), &conf->limits);
         take_section(SECTION_STORAGE, cfg_getsec(cfg, "storage"), &conf->storage);
         good = take_vms(conf, cfg) && take_solutions(conf, cfg) && check_whole(conf, cfg);
-        break;
-    case CFG_FILE_ERROR:
-        fprintf(errors, "%s: cannot be read\n", path);
-        break;
-    default:
-        if (!error_told) /* libconfuse says nothing about an empty name */
-            cfg_error(cfg, "expected the name of an option or section");
-        break;
+    } else if (!error_told) { /* libconfuse says nothing about an empty name */
+        cfg_error(cfg, "expected the name of an option or section");
     }
     cfg_free(cfg);
+    free(text);
     if (good)
         return conf;
     conf_free(conf);
