@@ -142,8 +142,8 @@ export_vm(const struct route *route, const struct vm *vm, struct parcel *parcel)
     to->uuid = parcel_bytes(parcel, vm_uuid(vm), GR_UUID_SIZE);
     to->events = route_vm(vm)->events;
     to->power = route_vm(vm)->power;
-    VM_EACH_STREAM(vm, stream)
-    export_stream(route, stream, parcel, to);
+    VM_EACH_STREAM (vm, stream)
+        export_stream(route, stream, parcel, to);
     if (to->n_streams > 0)
         reverse(to->streams, to->n_streams);
 }

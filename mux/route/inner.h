@@ -117,7 +117,11 @@ struct sink {
 /* The sink is not up. `conf` must stay until sink_set_conf or sink_move_conf. */
 void sink_init(struct sink *sink, unsigned slot, const struct conf_solution *conf, const struct sink_ops *ops,
                void *arg);
-void sink_fini(struct sink *sink);
+
+/* hello.c: what the SVM says of itself is taken (the sink owns it, whatever is returned; NULL, or what is
+ * wrong with it), and forgotten: then the configuration alone counts. Before the sink is freed, too. */
+const char *sink_take_hello(struct sink *sink, Gimux__V1__SvmHello *hello);
+void sink_clear_hello(struct sink *sink);
 
 /* The SVM has said hello (the sink owns it from now on, whatever is returned): its positions count for the
  * streams in the table, its subscription narrows the configured one. Returns NULL, or what is wrong with the

@@ -150,8 +150,7 @@ tell_accepted(struct route *route)
         at->dirty = false;
         if (route->store)
             store_touch(route->store, vm);
-        VM_EACH_STREAM(vm, stream)
-        {
+        VM_EACH_STREAM (vm, stream) {
             if (vmlog_stream_moved(stream_log(stream)) && stream_guest(stream))
                 route->guest_ops.accepted(stream_guest(stream));
         }
@@ -365,12 +364,16 @@ route_recover(struct route *route)
 void
 route_set_durability(struct route *route, struct vm *vm)
 {
+    bool backed = route->store && store_is_needed(route->conf);
+
+    /* Without files, though a reload may have a first storage.dir: what is not in a file is not recorded. */
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)
         if (route->sinks[slot])
             vmlog_set_durability(vm_log(vm), slot,
-                                 route->sinks[slot]->conf->durability == CONF_DELIVERED ? VMLOG_DELIVERED
-                                                                                        : VMLOG_RECORDED);
-    vmlog_set_backed(vm_log(vm), route->store && store_is_needed(route->conf));
+                                 backed && route->sinks[slot]->conf->durability != CONF_DELIVERED
+                                     ? VMLOG_RECORDED
+                                     : VMLOG_DELIVERED);
+    vmlog_set_backed(vm_log(vm), backed);
     route_mark(route, vm);
 }
 

@@ -132,8 +132,8 @@ void route_look_for_floods(struct route *route, uint64_t ms);
  * Waits for nothing. */
 void route_begin_leave(struct route *route);
 
-/* Goes on with that, and tries again what failed. True once all that there is can be found by another process:
- * in files, or with SVMs. To be called every few milliseconds until then, or until route_stay. */
+/* Goes on with that, and tries again what failed. True once all that there is can be found by another
+ * process: in files, or with SVMs. To be called every few milliseconds until then, or until route_stay. */
 bool route_try_to_leave(struct route *route);
 
 /* Files are left alone from now on, until route_stay: they are another process's. */

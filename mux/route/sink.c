@@ -26,16 +26,6 @@
 #define QUANTUM          INT64_C(16384) /* bytes */
 #define PROGRESS_AT_ONCE 3000           /* streams: frames of less than 1 MiB, which the connection queues */
 
-struct sink_position {
-    struct sink_key {
-        uint8_t vm_uuid[GR_UUID_SIZE];
-        uint8_t boot_id[GR_UUID_SIZE];
-        uint32_t driver;
-    } key;
-    uint64_t sequence;
-    UT_hash_handle hh;
-};
-
 /* ---- coming and going ---- */
 
 void
@@ -50,42 +40,11 @@ sink_init(struct sink *sink, unsigned slot, const struct conf_solution *conf, co
     sink_set_conf(sink, conf);
 }
 
-static void
-clear_positions(struct sink *sink)
-{
-    struct sink_position *position;
-    struct sink_position *next;
-
-    HASH_ITER (hh, sink->positions, position, next) {
-        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the macro frees its table with the last element only */
-        HASH_DEL(sink->positions, position);
-        free(position);
-    }
-}
-
-static void
-clear_hello(struct sink *sink)
-{
-    if (sink->hello)
-        gimux__v1__svm_hello__free_unpacked(sink->hello, NULL);
-    sink->hello = NULL;
-    sink->vm_count = 0;
-    sink->class_mask = sink->conf->class_mask;
-    sink_set_mutes(sink);
-    clear_positions(sink);
-}
-
-void
-sink_fini(struct sink *sink)
-{
-    clear_hello(sink);
-}
-
 void
 sink_set_conf(struct sink *sink, const struct conf_solution *conf)
 {
     sink->conf = conf;
-    clear_hello(sink);
+    sink_clear_hello(sink);
 }
 
 uint64_t
@@ -101,99 +60,15 @@ sink_move_conf(struct sink *sink, const struct conf_solution *conf)
     sink_set_mutes(sink);
 }
 
-static const char *
-take_subscription(struct sink *sink, const Gimux__V1__Subscription *subscription)
-{
-    uint32_t mask = 0;
-
-    if (!subscription)
-        return NULL;
-    if (subscription->n_vm_uuids > SINK_VMS_MAX)
-        return "hello: more than 64 VMs in the subscription";
-    if (subscription->n_muted_path_prefixes > SINK_MUTES_MAX)
-        return "hello: more than 1024 muted path prefixes in the subscription";
-    for (size_t i = 0; i < subscription->n_vm_uuids; i++)
-        if (!gr_uuid_parse(subscription->vm_uuids[i], sink->vms[sink->vm_count++]))
-            return "hello: a VM in the subscription is not a UUID";
-    for (size_t i = 0; i < subscription->n_class_uids; i++) {
-        enum event_class cls = event_class_by_uid(subscription->class_uids[i]);
-
-        if (cls < CLASS_COUNT) /* a class of a newer version is nothing that we could send */
-            mask |= 1u << cls;
-    }
-    if (subscription->n_class_uids > 0)
-        sink->class_mask &= mask;
-    sink_set_mutes(sink);
-    return NULL;
-}
-
-static const char *
-take_positions(struct sink *sink, const Gimux__V1__SvmHello *hello)
-{
-    for (size_t i = 0; i < hello->n_positions; i++) {
-        const Gimux__V1__StreamPosition *from = hello->positions[i];
-        struct sink_position *position = calloc(1, sizeof(*position));
-        struct sink_position *known;
-
-        if (!position)
-            return "out of memory";
-        if (!gr_uuid_parse(from->vm_uuid, position->key.vm_uuid) ||
-            !gr_uuid_parse(from->boot_id, position->key.boot_id)) {
-            free(position);
-            return "hello: a position's VM or boot id is not a UUID";
-        }
-        position->key.driver = (uint32_t)from->driver;
-        position->sequence = from->last_sequence;
-        HASH_FIND(hh, sink->positions, &position->key, sizeof(position->key), known);
-        if (known) {
-            free(position);
-            return "hello: two positions for one stream";
-        }
-        HASH_ADD(hh, sink->positions, key, sizeof(position->key), position);
-    }
-    return NULL;
-}
-
-void
-sink_stream_added(struct sink *sink, struct stream *stream)
-{
-    const struct vmlog_progress *progress = stream_progress(stream, sink->slot);
-    struct sink_position *position;
-    struct sink_key key;
-
-    memset(&key, 0, sizeof(key));
-    memcpy(key.vm_uuid, vm_uuid(stream_vm(stream)), GR_UUID_SIZE);
-    memcpy(key.boot_id, stream_about(stream)->boot_id, GR_UUID_SIZE);
-    key.driver = stream_about(stream)->driver;
-    HASH_FIND(hh, sink->positions, &key, sizeof(key), position);
-    if (!position)
-        return;
-    if (position->sequence > progress->acked)
-        vmlog_resume(vm_log(stream_vm(stream)), sink->slot, stream_log(stream), position->sequence);
-    else if (position->sequence < stream_about(stream)->start - 1 &&
-             progress->acked == stream_about(stream)->start - 1 && sink_wants_vm(sink, stream_vm(stream)))
-        vmlog_gap_before(vm_log(stream_vm(stream)), sink->slot, stream_log(stream), position->sequence + 1,
-                         stream_about(stream)->start - 1, GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
-    HASH_DEL(sink->positions, position);
-    free(position);
-}
-
 const char *
 sink_up(struct sink *sink, struct vm_table *table, Gimux__V1__SvmHello *hello)
 {
-    const char *why;
+    const char *why = sink_take_hello(sink, hello);
     struct vm *vm;
     struct stream *stream;
 
-    clear_hello(sink);
-    sink->hello = hello;
-    why = take_subscription(sink, hello->subscription);
-    if (!why)
-        why = take_positions(sink, hello);
-    if (why) {
-        clear_hello(sink);
+    if (why)
         return why;
-    }
     sink->connection++;
     sink->up = true;
     for (vm = NULL; (vm = vm_next(table, vm));) {
@@ -217,7 +92,7 @@ sink_down(struct sink *sink, struct vm_table *table)
     sink->up = sink->waiting = false;
     sink->portion_count = 0;
     sink->cut = 0;
-    clear_hello(sink);
+    sink_clear_hello(sink);
     for (vm = NULL; (vm = vm_next(table, vm));) {
         sink_deactivate(sink, vm);
         route_vm(vm)->turns[sink->slot].starving = false;

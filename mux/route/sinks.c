@@ -50,8 +50,7 @@ join(const struct route *route, const struct sink *sink, struct vm *vm)
     bool known = route->recovering && (store_was_damaged(vm) || store_saved(vm, NULL, name));
     struct stream *stream;
 
-    VM_EACH_STREAM(vm, stream)
-    {
+    VM_EACH_STREAM (vm, stream) {
         const struct vmlog_saved *saved = known ? store_saved(vm, stream, name) : NULL;
         struct vmlog_saved none = { .settled = stream_about(stream)->start - 1 };
 
@@ -65,8 +64,9 @@ join(const struct route *route, const struct sink *sink, struct vm *vm)
         return;
     }
     vmlog_join_saved(vm_log(vm), sink->slot);
-    VM_EACH_STREAM(vm, stream)
-    vmlog_gap_saved(vm_log(vm), sink->slot, stream_log(stream), GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
+    VM_EACH_STREAM (vm, stream)
+        vmlog_gap_saved(vm_log(vm), sink->slot, stream_log(stream),
+                        GIMUX__V1__GAP_REASON__GAP_REASON_RESTART);
 }
 
 struct sink *
@@ -110,7 +110,7 @@ route_remove_sink(struct route *route, struct sink *sink)
         route_mark(route, vm);
     }
     route->sinks[sink->slot] = NULL;
-    sink_fini(sink);
+    sink_clear_hello(sink);
     free(sink);
     tell_interest(route);
 }
@@ -121,6 +121,8 @@ route_set_conf(struct route *route, const struct conf *conf)
     route->conf = conf;
     if (route->store)
         store_set_conf(route->store, conf);
+    else if (conf->storage.dir[0] != '\0')
+        log_warning(NULL, "storage: dir = %s is used after a restart", conf->storage.dir);
     for (struct vm *vm = NULL; (vm = vm_next(route->table, vm));) {
         route_set_durability(route, vm);
         for (unsigned slot = 0; slot < VMLOG_SINKS; slot++)

@@ -97,8 +97,8 @@ vm_snapshot(const struct route *route, const uint8_t uuid[GR_UUID_SIZE], bool st
     out->streams = calloc(vm_stream_count(vm) + 1, sizeof(*out->streams));
     if (!out->streams)
         return false;
-    VM_EACH_STREAM(vm, stream)
-    take_stream(route, stream, &out->streams[out->stream_count++]);
+    VM_EACH_STREAM (vm, stream)
+        take_stream(route, stream, &out->streams[out->stream_count++]);
     return true;
 }
 

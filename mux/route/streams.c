@@ -89,10 +89,10 @@ find_clone(const struct vm *vm, const struct route_hello *hello)
 {
     const struct stream *stream;
 
-    VM_EACH_STREAM(vm, stream)
-    if (stream_guest(stream) &&
-        memcmp(stream_about(stream)->boot_id, hello->hello->boot_id, GR_UUID_SIZE) != 0)
-        return stream;
+    VM_EACH_STREAM (vm, stream)
+        if (stream_guest(stream) &&
+            memcmp(stream_about(stream)->boot_id, hello->hello->boot_id, GR_UUID_SIZE) != 0)
+            return stream;
     return NULL;
 }
 
@@ -102,8 +102,7 @@ end_former_boot(struct route *route, struct vm *vm, const struct gr_hello *hello
 {
     struct stream *stream;
 
-    VM_EACH_STREAM(vm, stream)
-    {
+    VM_EACH_STREAM (vm, stream) {
         if (stream_about(stream)->driver != hello->driver ||
             memcmp(stream_about(stream)->boot_id, hello->boot_id, GR_UUID_SIZE) == 0)
             continue;

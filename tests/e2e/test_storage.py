@@ -231,3 +231,21 @@ def test_a_stop_leaves_positions(world):
         driver.events(1)
         driver.expect_ack(101)
     assert_whole(svm, 1)
+
+
+def test_a_first_storage_dir_on_a_reload(world):
+    """Files come with a restart. Until then nothing is recorded, whatever solutions rely on: gimuxd once ended here."""
+    svm = world.svm("never", "--json", "--ack", "never")
+    world.configure({"s": {"address": svm, "policy": "drop"}}, rest="limits { memory = 8M vm_log = 512K vm_window = 4M }")
+    world.start(up=1)
+    with Driver(world.shared, VM % 1, BOOT % 1) as driver:
+        driver.say_hello().events(10)
+        svm.wait_events(10, driver="linux")
+        world.configure({"s": {"address": svm, "policy": "drop", "durability": "process"}},
+                        rest="limits { memory = 8M vm_log = 512K vm_window = 4M }\n" + storage(world))
+        assert world.reload()
+        world.gimuxd.wait_err("storage: dir = .* is used after a restart")
+        driver.events(20000)
+        world.gimuxd.wait_err("fell behind: [0-9]+ events become a gap")
+        driver.expect_ack(10000)
+    assert not (world.directory / "logs").exists()

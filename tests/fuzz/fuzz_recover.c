@@ -253,7 +253,7 @@ close_gimuxd(void)
     disk_finish(the_disk);
     route_free(route);
     for (unsigned i = 0; i < SVMS; i++) {
-        sink_fini(svms[i].sink);
+        sink_clear_hello(svms[i].sink);
         free(svms[i].sink);
     }
 }

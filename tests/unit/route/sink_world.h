@@ -193,7 +193,7 @@ close_world(void **state)
 
     for (struct vm *vm = world->table->vms; vm; vm = vm->hh.next)
         vmlog_check(&vm->log);
-    sink_fini(&world->sink);
+    sink_clear_hello(&world->sink);
     vm_table_free(world->table);
     free(world->wire);
     free(world);

@@ -517,7 +517,7 @@ close_gimuxd(void)
     route_free(model->route);
     for (unsigned i = 0; i < model->conf.solution_count; i++) {
         svm_disconnect(&model->svms[i]);
-        sink_fini(model->svms[i].sink);
+        sink_clear_hello(model->svms[i].sink);
         free(model->svms[i].sink);
     }
     for (unsigned i = 0; i < DRIVERS; i++) {
