@@ -71,4 +71,39 @@ normalize(const struct gr_record *record, uint16_t driver, const struct volume_m
     return unpack();
 }
 
+#define W(literal) ((struct gr_text){ (const uint8_t *)(u"" literal), sizeof(u"" literal) - 2 })
+#define B(literal) ((struct gr_text){ (const uint8_t *)(literal), sizeof(literal) - 1 })
+
+#define FFFD "\xef\xbf\xbd"
+
+/* The text of the event that filters look at; "": it has none. */
+static inline void
+expect_key(const char *key)
+{
+    assert_int_equal(normalized.key_len, strlen(key));
+    assert_true(normalized.key + normalized.key_len <= normalized.len);
+    assert_memory_equal(normalized.data + normalized.key, key, strlen(key));
+}
+
+static inline void
+expect(const Gimux__V1__Event *event, uint32_t class_uid, uint32_t activity_id, Gimux__V1__StatusId status)
+{
+    assert_int_equal(event->class_uid, class_uid);
+    assert_int_equal(event->activity_id, activity_id);
+    assert_int_equal(event->status_id, status);
+}
+
+#define UNKNOWN GIMUX__V1__STATUS_ID__STATUS_UNKNOWN
+#define SUCCESS GIMUX__V1__STATUS_ID__STATUS_SUCCESS
+#define FAILURE GIMUX__V1__STATUS_ID__STATUS_FAILURE
+
+static inline struct volume_map
+some_volumes(void)
+{
+    return (struct volume_map){
+        .count = 2,
+        .volumes = { { 'C', "\\Device\\HarddiskVolume2", 23 }, { 'E', "\\Device\\HarddiskVolume20", 24 } },
+    };
+}
+
 #endif
