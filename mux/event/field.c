@@ -2,7 +2,7 @@
 #include "mux/event/field.h"
 
 uint8_t *
-frame_put_long(uint8_t *at, uint64_t value)
+field_put_long(uint8_t *at, uint64_t value)
 {
     unsigned bits = 64 - (unsigned)__builtin_clzll(value);
     unsigned size = bits * 9 / 64 + 1; /* 7 bits a byte, without a division by 7 */

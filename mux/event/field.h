@@ -17,10 +17,10 @@
 #include <stdint.h>
 #include <string.h>
 
-enum frame_put_wire { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_LENGTH = 2 };
+enum field_wire { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_LENGTH = 2 };
 
 /* put_varint for numbers of more than 14 bits. */
-uint8_t *frame_put_long(uint8_t *at, uint64_t value);
+uint8_t *field_put_long(uint8_t *at, uint64_t value);
 
 static inline uint8_t *
 put_varint(uint8_t *at, uint64_t value)
@@ -30,14 +30,14 @@ put_varint(uint8_t *at, uint64_t value)
         return at;
     }
     if (value >= 0x4000)
-        return frame_put_long(at, value);
+        return field_put_long(at, value);
     *--at = (uint8_t)(value >> 7);
     *--at = (uint8_t)(value | 0x80);
     return at;
 }
 
 static inline uint8_t *
-put_tag(uint8_t *at, unsigned field, enum frame_put_wire wire)
+put_tag(uint8_t *at, unsigned field, enum field_wire wire)
 {
     return put_varint(at, field << 3 | wire);
 }

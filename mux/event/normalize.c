@@ -1,7 +1,7 @@
 /* Normalization: a driver's record becomes a frame with a gimux.v1.Event in OCSF's words. Pure: no socket, no
  * allocation per event. docs/events.md has the table of what becomes of what.
  *
- * The frame is written straight from the record, from its end to its front (frame_put.h): so each function
+ * The frame is written straight from the record, from its end to its front (field.h): so each function
  * below reads its message of proto/gimux.proto from the bottom up. A field that is missing here is found by
  * test_normalize_frames, which walks protobuf-c's descriptors.
  *

@@ -7,7 +7,11 @@
  * A mark stays while the SVM is away: that it waited is part of the truth. What is not wanted has no frame:
  * if the cursor passes the mark and nothing is sent the mark is dropped; if frames go out with it, these
  * count. What is given up is dropped. Of a frame that the socket cut, the connection sends the rest: it
- * counts when that is gone; if the connection ends before, it does not count. */
+ * counts when that is gone; if the connection ends before, it does not count.
+ *
+ * What it costs: 7 of the 2,234 instructions of an event on the whole path (make instructions, with three
+ * sinks), and 24 bytes for each VM and sink. What it gives: the histogram gimux_delivery_seconds, the one
+ * measure of how late an SVM hears of what happened. */
 #include "mux/net/loop.h"
 #include "mux/route/inner.h"
 
@@ -34,21 +38,13 @@ sink_unmark(struct sink *sink, struct vm *vm)
     route_vm(vm)->turns[sink->slot].marked = 0;
 }
 
-/* Entries that the cursor is beyond the mark; less than 0: it has not passed it, or there is none. */
-static int32_t
-beyond_mark(const struct sink *sink, const struct vm_turn *turn)
-{
-    if (turn->marked == 0)
-        return -1;
-    return (int32_t)((uint32_t)vmlog_sent_number(vm_log_of(turn->vm), sink->slot) - turn->mark);
-}
-
 void
 sink_settle_mark(struct sink *sink, struct vm_turn *turn, size_t bytes, bool cut, uint64_t *now)
 {
-    int32_t beyond = beyond_mark(sink, turn);
+    uint32_t sent = (uint32_t)vmlog_sent_number(vm_log_of(turn->vm), sink->slot);
+    int32_t beyond = (int32_t)(sent - turn->mark); /* entries that the cursor is beyond the mark */
 
-    if (beyond < 0)
+    if (turn->marked == 0 || beyond < 0)
         return;
     if (bytes > 0 && cut && beyond == 0) {
         sink->cut = turn->marked;

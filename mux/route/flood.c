@@ -104,7 +104,7 @@ judge(struct vm *vm, const struct rate *rate, const struct common *common, bool 
     route_vm(vm)->traffic.flooding = is;
     log_line(is ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, &about,
              "%s: %llu records/s and %llu bytes/s, the median of %u other VMs is %llu and %llu",
-             is ? "flooding" : "flooding no more", (unsigned long long)rate->of[RECORDS],
+             is ? "flooding" : "no longer flooding", (unsigned long long)rate->of[RECORDS],
              (unsigned long long)rate->of[BYTES], common->active > 0 ? common->active - has_sent(vm) : 0,
              (unsigned long long)common->median.of[RECORDS], (unsigned long long)common->median.of[BYTES]);
 }

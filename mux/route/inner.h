@@ -235,7 +235,7 @@ void route_connected(struct route *route, const struct vm *vm);
 /* Whether the VM's log has no room for more. */
 bool route_is_full(const struct route *route, const struct vm *vm);
 
-/* Stops reading from the VM's guests; again is nothing. */
+/* Stops reading from the VM's guests, unless it is paused already. */
 void route_pause_vm(struct route *route, struct vm *vm);
 
 /* For sinks, whose `route` it is: has the stub read from its file; false: not now. */

@@ -48,12 +48,6 @@ route_is_full(const struct route *route, const struct vm *vm)
     return bytes >= route->conf->limits.vm_log || is_pool_full(route) || is_beyond_share(route, bytes);
 }
 
-static bool
-pool_has_room_again(const struct route *route)
-{
-    return route->pool.used + VMLOG_LARGE_CHUNK <= route->pool.limit / 8 * 7;
-}
-
 /* Nobody holds the VM's guests back: what its log has is delivered, or in flight to those that drop. */
 static bool
 is_accepted(const struct vm *vm)
@@ -66,8 +60,10 @@ is_accepted(const struct vm *vm)
 static bool
 has_memory_again(const struct route *route, const struct vm *vm)
 {
-    return (pool_has_room_again(route) ||
-            ((is_short(vmlog_bytes(vm_log_of(vm))) || is_accepted(vm)) && !is_pool_full(route))) &&
+    bool much = route->pool.used + VMLOG_LARGE_CHUNK <= route->pool.limit / 8 * 7;
+    bool enough = is_short(vmlog_bytes(vm_log_of(vm))) || is_accepted(vm);
+
+    return (much || (enough && !is_pool_full(route))) &&
            route->pool.used + route_vm(vm)->refused <= route->pool.limit;
 }
 
@@ -161,7 +157,7 @@ furthest_behind(const struct route *route, const struct vm *vm, bool room)
 {
     const struct vmlog *log = vm_log_of(vm);
     struct sink *found = NULL;
-    bool waits_for_file = !room && vmlog_is_backed(log) && vmlog_stall(log) == VMLOG_WRITTEN;
+    bool waits_for_file = !room && vmlog_is_backed(log) && vmlog_stall(log) == VMLOG_FLOWING;
     uint64_t least = waits_for_file ? vmlog_recorded_number(log) : vmlog_end_number(log);
 
     for (unsigned slot = 0; slot < VMLOG_SINKS; slot++) {
@@ -199,12 +195,6 @@ give_up(struct route *route, struct vm *vm, struct sink *sink)
 }
 
 static bool
-is_short_of_room(const struct route *route, const struct vm *vm)
-{
-    return route_is_full(route, vm) || (route_vm(vm)->paused && !has_room_again(route, vm));
-}
-
-static bool
 is_short_of_window(const struct route *route, const struct vm *vm)
 {
     const struct stream *stream;
@@ -221,7 +211,8 @@ relieve(struct route *route, struct vm *vm)
     struct sink *sink;
 
     spill(route, vm);
-    while (is_short_of_room(route, vm) && (sink = furthest_behind(route, vm, true)))
+    while ((route_is_full(route, vm) || (route_vm(vm)->paused && !has_room_again(route, vm))) &&
+           (sink = furthest_behind(route, vm, true)))
         give_up(route, vm, sink);
     while (is_short_of_window(route, vm) && (sink = furthest_behind(route, vm, false)))
         give_up(route, vm, sink);

@@ -14,7 +14,9 @@
 #include "mux/vmlog/vm.h"
 #include "proto/guest_record.h"
 
-/* What the route asks of a guest session. None is called from within a call of that session. */
+/* What the route asks of a guest session. `pause` may be called from within the session's own route_open,
+ * route_publish or route_lost, `replaced` from within another session's route_open; the rest at the end of a
+ * turn or on a reload. */
 struct route_guest_ops {
     void (*pause)(void *guest);                    /* stop reading: the VM's log is full */
     void (*resume)(void *guest);                   /* read on */

@@ -151,13 +151,6 @@ count_held(struct sink *sink, struct vm *vm, size_t more)
     turn->held = held;
 }
 
-/* One VM at a time is always sent something. */
-static bool
-holds_its_share(const struct sink *sink)
-{
-    return sink->held > 0 && sink->held >= sink->share;
-}
-
 void
 sink_pass(struct sink *sink, struct vm *vm)
 {
@@ -308,8 +301,8 @@ sink_gather(struct sink *sink, struct vmlog_batch *batch, size_t max_bytes)
         struct vm_turn *turn = TAILQ_FIRST(&sink->ring);
 
         if (turn == owing && sink->portion_count > 0)
-            return; /* those who had a turn have the next */
-        if (holds_its_share(sink)) {
+            return;                                        /* those who had a turn have the next */
+        if (sink->held > 0 && sink->held >= sink->share) { /* but one VM at a time is always sent something */
             wait_for_share(sink, turn);
             continue;
         }

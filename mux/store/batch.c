@@ -217,7 +217,7 @@ recorded(struct store_vm *of, const struct batch_item *item)
     struct vmlog *log = vm_log(of->vm);
     enum store_state next = STORE_DIRTY;
 
-    vmlog_set_stall(log, of->full ? VMLOG_STALLED : VMLOG_WRITTEN);
+    vmlog_set_stall(log, of->full ? VMLOG_STALLED : VMLOG_FLOWING);
     vmlog_recorded(log, item->number);
     of->store->ops.moved(of->store->arg, of->vm);
     if (of->full)

@@ -43,7 +43,7 @@ check_cursor(const struct vmlog *log, unsigned sink)
             span += len + sizeof(*entry);
         assert(!(entry->filtered & entry->done & BIT(sink)));
         if (!held || (at.number >= cursor->gap_number && at.number < cursor->reached.number))
-            assert((entry->done & BIT(sink)) || entry->sequence <= entry->stream->sinks[sink].former);
+            assert((entry->done & BIT(sink)) || entry->sequence <= entry->stream->sinks[sink].counted_before);
         pass(&at, 1);
     }
     assert(cursor->inflight == inflight && cursor->span == span);

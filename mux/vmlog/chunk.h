@@ -100,7 +100,7 @@ struct vmlog_pool {
     size_t loaded[VMLOG_POOL_SINKS]; /* bytes of chunks that were loaded for each sink, part of used */
     struct vmlog_counts
         counts[VMLOG_POOL_SINKS]; /* what each sink got of all logs, of streams that are gone too */
-    /* A chunk or stub that is in a segment is no more; or NULL. */
+    /* Called when a chunk or stub that is in a segment is freed; or NULL. */
     void (*released)(struct vmlog_segment *segment);
 };
 
@@ -108,8 +108,8 @@ struct vmlog_pool {
  * up to its data. The caller has compared the limit. NULL if out of memory. */
 struct vmlog_chunk *vmlog_chunk_take(struct vmlog_pool *pool, uint32_t size);
 
-/* Gives a chunk back: to the spare ones, if no more was in use lately, or to the system. Its segment hears of
- * it. */
+/* Gives a chunk back: to the spare ones, as far as that many were in use lately, or to the system. Its
+ * segment hears of it. */
 void vmlog_chunk_give(struct vmlog_pool *pool, struct vmlog_chunk *chunk);
 
 /* A stub with room for so many ranges, zeroed; NULL if out of memory. It is given back like a chunk. */

@@ -59,7 +59,7 @@ extend_gap(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64
     count_more(log, stream, sink, &(struct vmlog_counts){ .gapped = last - first + 1 });
 }
 
-/* Chunks of which every entry was given up since gap_number are needed by this sink no more; the last one is,
+/* This sink no longer needs chunks of which every entry was given up since gap_number; it needs the last one,
  * for what will follow. */
 static void
 let_go_skipped(struct vmlog *log, unsigned sink)
@@ -86,7 +86,7 @@ give_up(struct vmlog *log, unsigned sink, const struct vmlog_position *at, uint3
     vmlog_mark_done(at->chunk, entry, sink);
     progress->reached = entry->sequence;
     if (entry->sequence <= progress->acked) {
-        if (!counted && entry->sequence > progress->former)
+        if (!counted && entry->sequence > progress->counted_before)
             vmlog_count(log, sink, entry, 1, true);
         return 0;
     }
@@ -105,8 +105,9 @@ give_up_stub(struct vmlog *log, unsigned sink, struct vmlog_chunk *stub, uint32_
         struct vmlog_progress *progress = &range->stream->sinks[sink];
         uint64_t first = range->first > progress->acked ? range->first : progress->acked + 1;
 
-        if (first > range->first && first - 1 > progress->former) { /* the SVM had it already */
-            uint64_t from = range->first > progress->former ? range->first : progress->former + 1;
+        if (first > range->first && first - 1 > progress->counted_before) { /* the SVM had it already */
+            uint64_t from =
+                range->first > progress->counted_before ? range->first : progress->counted_before + 1;
             uint64_t to = first <= range->last ? first : range->last + 1;
 
             count_more(log, range->stream, sink, &(struct vmlog_counts){ .delivered = to - from });
@@ -179,7 +180,8 @@ vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, 
         progress->gap_first = first;
         count_more(log, stream, sink, &(struct vmlog_counts){ .gapped = last - first + 1 });
     }
-    progress->settled = progress->acked = progress->sent = progress->reported = progress->base = first - 1;
+    progress->settled = progress->acked = progress->sent = progress->reported = progress->uncounted =
+        first - 1;
     stop_for_gap(cursor);
     return true;
 }

@@ -24,8 +24,8 @@ struct vmlog_stream {
 };
 
 /* Room for sinks in slots 0 .. slots-1 (VMLOG_SINKS at most), which a sink must have before it joins, and
- * never less than there was: an idle VM pays for as many sinks as there are. Pointers into sinks are no more.
- * False if out of memory; all is then as it was. */
+ * never less than there was: an idle VM pays for as many sinks as there are. Pointers into sinks are invalid
+ * afterwards. False if out of memory; all is then as it was. */
 bool vmlog_stream_make_slots(struct vmlog_stream *stream, unsigned slots);
 
 /* Frees what the stream has of its own. */

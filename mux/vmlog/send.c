@@ -64,7 +64,7 @@ vmlog_count(struct vmlog *log, unsigned sink, const struct vmlog_entry *entry, u
 {
     struct vmlog_progress *progress = &entry->stream->sinks[sink];
     struct vmlog_counts *all = &log->pool->counts[sink];
-    uint64_t fresh = entry->sequence + (count - 1) - progress->former;
+    uint64_t fresh = entry->sequence + (count - 1) - progress->counted_before;
     uint64_t sequences = (uint64_t)entry->count + (count - 1);
 
     if (sequences > fresh)
@@ -113,7 +113,7 @@ settle_early(struct walk *walk, struct vmlog_entry *entry, const uint8_t *frame)
 
     if (entry->done & bit)
         return; /* given up, or counted when this was peeked at before */
-    if (entry->sequence > progress->former) {
+    if (entry->sequence > progress->counted_before) {
         walk->at.chunk->begun |= bit;
         vmlog_count(walk->log, walk->sink, entry, 1,
                     walk->at.number < walk->cursor->reached.number ? !(entry->filtered & bit)
@@ -157,7 +157,8 @@ walk_alike(struct walk *walk, uint32_t most)
     uint32_t count = 1;
     size_t len;
 
-    if ((entry->done & bit) || entry->sequence <= progress->former || entry->sequence <= progress->acked) {
+    if ((entry->done & bit) || entry->sequence <= progress->counted_before ||
+        entry->sequence <= progress->acked) {
         settle_early(walk, entry, frame);
     } else if (!wanted(walk->filter, entry, frame)) {
         count = decide(walk, count_alike(at, most, bit), false);

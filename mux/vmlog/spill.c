@@ -352,11 +352,11 @@ vmlog_join_stream_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *s
 
     assert(sink < stream->slots);
     memset(progress, 0, sizeof(*progress));
-    progress->settled = progress->former = progress->reported = progress->reached = saved->settled;
+    progress->settled = progress->counted_before = progress->reported = progress->reached = saved->settled;
     progress->acked = saved->acked > saved->settled ? saved->acked : saved->settled;
     progress->sent = progress->acked;
     count_more(log, stream, sink, &(struct vmlog_counts){ saved->delivered, saved->filtered, saved->gapped });
-    progress->base = saved->settled - saved->delivered - saved->filtered - saved->gapped;
+    progress->uncounted = saved->settled - saved->delivered - saved->filtered - saved->gapped;
     progress->recorded = UINT64_MAX;
     if (progress->filtered > 0)
         progress->reported = UINT64_MAX;
@@ -418,7 +418,7 @@ vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, u
 
     if (had > progress->settled) { /* it had these ahead of their turn, and no entry will say so */
         count_more(log, stream, sink, &(struct vmlog_counts){ .delivered = had - progress->settled });
-        progress->settled = progress->former = progress->reached = had;
+        progress->settled = progress->counted_before = progress->reached = had;
     }
     if (first > progress->acked + 1)
         vmlog_give_up_before(log, sink, stream, progress->acked + 1, first - 1, reason);
@@ -440,7 +440,8 @@ vmlog_save(const struct vmlog_stream *stream, unsigned sink, uint64_t last)
 {
     const struct vmlog_progress *progress = &stream->sinks[sink];
     uint64_t open = progress->gap_last ? progress->gap_last - progress->gap_first + 1 : 0;
-    uint64_t counted = progress->base + progress->delivered + progress->filtered + progress->gapped - open;
+    uint64_t counted =
+        progress->uncounted + progress->delivered + progress->filtered + progress->gapped - open;
     struct vmlog_saved saved = { .settled = progress->settled < last ? progress->settled : last,
                                  .acked = progress->acked,
                                  .delivered = progress->delivered,

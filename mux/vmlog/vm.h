@@ -55,7 +55,7 @@ unsigned vm_table_count(const struct vm_table *table); /* VMs */
  * out. */
 size_t vm_memory_bound(size_t part);
 
-/* Of what the sink got (pool->counts), the part that belongs to streams that are no more. Walks over all
+/* Of what the sink got (pool->counts), the part that belongs to forgotten streams. Walks over all
  * streams. */
 struct vmlog_counts vm_table_forgotten(const struct vm_table *table, unsigned sink);
 

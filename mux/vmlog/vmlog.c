@@ -33,8 +33,8 @@
  * and becomes one range per stream, [gap_first, gap_last]. What it was sent but did not acknowledge stays,
  * because the connection may break and then it must be sent again: that much, and what was filtered out in
  * between, is the cursor's span, which the sink keeps within its window. Between the two there may be chunks
- * that this sink needs no more. So a chunk has a bit for every sink that still needs it (holders) and leaves
- * the list, from wherever it is, when no bit is left; then accept has passed it too.
+ * that this sink no longer needs. So a chunk has a bit for every sink that still needs it (holders) and
+ * leaves the list, from wherever it is, when no bit is left; then accept has passed it too.
  *
  * Why a gap stops its cursor until the SVM acknowledges it: a second gap could otherwise follow before the
  * first is settled, and the cursor would have to keep a list of ranges for a resend. Stopped, what is skipped
@@ -95,7 +95,7 @@ remove_all(struct vmlog *log)
     log->bytes = 0;
 }
 
-/* The sink needs the chunks from `chunk` up to `end`, which is not one of them, no more. Those that nobody
+/* The sink no longer needs the chunks from `chunk` up to `end`, which is not one of them. Those that nobody
  * needs leave the list. */
 void
 vmlog_let_go(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk, const struct vmlog_chunk *end)
@@ -195,7 +195,7 @@ leave_accepted(struct vmlog *log)
 static uint64_t
 accept_unrecorded(const struct vmlog *log, uint64_t target)
 {
-    if (log->stall == VMLOG_WRITTEN)
+    if (log->stall == VMLOG_FLOWING)
         return log->recorded;
     EACH_JOINED(log, sink)
     if (log->stall == VMLOG_STALLED && log->cursors[sink].ack.number < target)
@@ -411,7 +411,7 @@ vmlog_join_stream(struct vmlog_stream *stream, unsigned sink)
     assert(sink < stream->slots);
     memset(progress, 0, sizeof(*progress));
     progress->settled = progress->acked = progress->sent = stream->last;
-    progress->reached = progress->reported = progress->base = stream->last;
+    progress->reached = progress->reported = progress->uncounted = stream->last;
     progress->recorded = UINT64_MAX;
 }
 

@@ -315,10 +315,10 @@ check_streams(void)
                 log_debug(NULL,
                           "stream %u of %llu: %s: base %llu, %llu delivered, %llu filtered, %llu gapped",
                           stream->log.id, (unsigned long long)stream->log.last, conf.solutions[i].name,
-                          (unsigned long long)progress->base, (unsigned long long)progress->delivered,
+                          (unsigned long long)progress->uncounted, (unsigned long long)progress->delivered,
                           (unsigned long long)progress->filtered, (unsigned long long)progress->gapped);
                 assert(progress->settled == stream->log.last);
-                assert(progress->base + progress->delivered + progress->filtered + progress->gapped ==
+                assert(progress->uncounted + progress->delivered + progress->filtered + progress->gapped ==
                        progress->settled);
                 assert(stream->log.unaccepted_bytes == 0 && stream->log.accepted == stream->log.last);
                 for (unsigned k = 0; k < svms[i].count && !svms[i].picky; k++)

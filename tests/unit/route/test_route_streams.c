@@ -340,6 +340,46 @@ test_slots(void **state)
         route_remove_sink(world->route, sinks[i]);
 }
 
+/* At limits.vms one is forgotten that nobody could ask for: not one that has a driver, that is looked after
+ * at the end of this turn, or that stands in a sink's ring. */
+static void
+test_which_vm_is_forgotten(void **state)
+{
+    struct world *world = *state;
+    struct guest *guests = world->guests;
+    struct guest more = { 0 };
+    uint8_t id[GR_UUID_SIZE];
+    struct svm *svm;
+
+    for (int i = 0; i < 4; i++)
+        connect_guest(world, &guests[i], (char)('a' + i));
+    turn(world);
+    assert_int_equal(say_hello(world, &more, 'e', '1', GR_LINUX, 1, true),
+                     GR_REJECT_LIMIT); /* all connected */
+    route_close(world->route, guests[0].stream, true, "");
+    assert_int_equal(say_hello(world, &more, 'e', '1', GR_LINUX, 1, true),
+                     GR_REJECT_LIMIT); /* to look after */
+    turn(world);
+    connect_guest(world, &more, 'e');
+    memset(id, 'a', sizeof(id));
+    assert_null(vm_find(world->route->table, id));
+    svm = add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL);
+    connect_svm(svm);
+    svm->stalled = true;
+    publish(world, &more, 5, 5);
+    route_close(world->route, more.stream, true, "");
+    turn(world);
+    assert_int_equal(say_hello(world, &more, 'f', '1', GR_LINUX, 1, true), GR_REJECT_LIMIT); /* in the ring */
+    svm->stalled = false;
+    on_wake(svm);
+    ack_all(svm);
+    turn(world);
+    connect_guest(world, &more, 'f');
+    /* the event and the end of its driver: counted, though their streams are no longer there */
+    assert_int_equal(world->route->pool.counts[svm->sink->slot].delivered, 2);
+    assert_int_equal(vm_table_forgotten(world->route->table, svm->sink->slot).delivered, 2);
+}
+
 /* Solutions come one by one, and what others were sent, and have acknowledged, of each VM stays as it is. */
 static void
 test_slots_grow(void **state)
@@ -451,6 +491,7 @@ main(void)
         TEST(test_interest),
         TEST(test_power),
         TEST(test_slots),
+        TEST(test_which_vm_is_forgotten),
         TEST(test_slots_grow),
         TEST(test_slots_without_memory),
     };

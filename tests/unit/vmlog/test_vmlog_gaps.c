@@ -59,7 +59,7 @@ test_gap_that_no_file_knows(void **state)
     assert_int_equal(s->world.streams[0].accepted, 4);
     append(&s->world, 'a');
     give_up(&s->link);
-    vmlog_set_stall(log, VMLOG_WRITTEN);
+    vmlog_set_stall(log, VMLOG_FLOWING);
     assert_int_equal(s->world.streams[0].accepted, 4);
     vmlog_recorded(log, log->next_number);
     assert_int_equal(s->world.streams[0].accepted, 5); /* a file knows */
