@@ -10,9 +10,9 @@
 #include "mux/operator/http.h"
 #include "mux/route/snapshot.h"
 
-/* A portion ends with the VM or metric that makes it so many bytes, or with the reply: half a millisecond's
- * work. The next one is made when the client has taken it, so the loop is free in between. */
-#define PORTION_BYTES ((size_t)32 * 1024)
+/* A portion ends with the VM or metric that makes it so many bytes, or with the reply: less than a
+ * millisecond's work. The next one is made when the client has taken it, so the loop is free in between. */
+#define PORTION_BYTES ((size_t)16 * 1024)
 
 /* How far a reply is. VMs are walked by their UUIDs as they were when the reply began: those that are gone
  * since are left out, as are those that have come. */
