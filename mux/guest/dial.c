@@ -1,4 +1,4 @@
-/* The VMs that gimuxd dials: it connects to each, again and again, until a driver's session stands. */
+/* The VMs that gimuxd dials: it connects to each, again and again, and a driver's session begins. */
 #include "mux/guest/dial.h"
 
 #include <stdio.h>
@@ -26,9 +26,9 @@ struct dialled {
     struct loop_timer *timer;
     struct conn *conn; /* until a session has taken it */
     bool in_session;
-    bool asked;  /* CONNECT was sent, its answer is awaited */
-    bool failed; /* the last attempt did; the next failure is not worth a line */
-    bool wanted;
+    bool asked;   /* CONNECT was sent, its answer is awaited */
+    bool failed;  /* the last attempt did; the next failure is not worth a line */
+    bool wanted;  /* while the configuration is compared */
     bool dropped; /* to be freed when its connection or session has ended */
     LIST_ENTRY(dialled) in_list;
 };
@@ -58,7 +58,8 @@ dial_failed(struct dialled *dialled, const char *why)
     char text[ADDRESS_TEXT_MAX];
 
     if (!dialled->failed)
-        log_warning((&(struct log_who){ .vm = dialled->vm.uuid_text }), "cannot dial %s: %s; trying on",
+        log_warning((&(struct log_who){ .vm = dialled->vm.uuid_text }),
+                    "cannot dial %s: %s; trying again until it works",
                     address_format(&dialled->vm.dial, text), why);
     dialled->failed = true;
     dial_later(dialled);
@@ -70,9 +71,9 @@ on_session_gone(void *arg)
     dial_later(arg);
 }
 
-/* The byte stream to the driver stands: a guest session takes it. */
+/* The byte stream to the driver stands: a guest session begins on it, if there is room for one. */
 static void
-hand_over(struct dialled *dialled)
+begin_session(struct dialled *dialled)
 {
     struct guest_door door = { .proved = true };
 
@@ -95,7 +96,7 @@ on_dial_open(void *arg)
     int len;
 
     if (!dialled->vm.dial_connect) {
-        hand_over(dialled);
+        begin_session(dialled);
         return;
     }
     len = snprintf(line, sizeof(line), "CONNECT %u\n", dialled->port);
@@ -116,7 +117,7 @@ on_dial_data(void *arg, const uint8_t *buf, size_t len)
         conn_close(dialled->conn, "expected OK in answer to CONNECT");
         return len;
     }
-    hand_over(dialled);
+    begin_session(dialled);
     return (size_t)(end - buf) + 1;
 }
 
@@ -179,14 +180,14 @@ want_dialled(struct dial_list *list, const struct conf *conf, const struct conf_
     return true;
 }
 
-/* A session that stands goes on; there will be no other. */
+/* A session goes on, and is the last. */
 static void
 drop_dialled(struct dialled *dialled)
 {
     LIST_REMOVE(dialled, in_list);
     dialled->dropped = true;
     if (dialled->conn)
-        conn_close(dialled->conn, "the configuration has it no more");
+        conn_close(dialled->conn, "it is no longer in the configuration");
     else if (!dialled->in_session)
         free_dialled(dialled);
 }
@@ -225,22 +226,15 @@ drop_unwanted(struct dial_list *list)
     }
 }
 
-static void
-want_none(struct dial_list *list)
-{
-    struct dialled *dialled;
-
-    LIST_FOREACH (dialled, &list->dialled, in_list)
-        dialled->wanted = false;
-}
-
 bool
 dial_list_set_conf(struct dial_list *list, const struct conf *conf)
 {
+    struct dialled *dialled;
     bool good = true;
 
     list->conf = conf;
-    want_none(list);
+    LIST_FOREACH (dialled, &list->dialled, in_list)
+        dialled->wanted = false;
     for (unsigned i = 0; i < conf->vm_count; i++)
         if (conf->vms[i].dial.kind != ADDRESS_NONE)
             good = want_dialled(list, conf, &conf->vms[i]) && good;
@@ -251,8 +245,10 @@ dial_list_set_conf(struct dial_list *list, const struct conf *conf)
 void
 dial_list_close(struct dial_list *list)
 {
-    want_none(list);
-    drop_unwanted(list);
+    struct dialled *dialled;
+
+    while ((dialled = LIST_FIRST(&list->dialled)))
+        drop_dialled(dialled);
 }
 
 /* ---- handing over ---- */
@@ -265,7 +261,7 @@ dial_list_freeze(struct dial_list *list)
     list->frozen = true;
     LIST_FOREACH (dialled, &list->dialled, in_list) {
         loop_timer_stop(dialled->timer);
-        dialled->failed = true; /* this is not worth a line */
+        dialled->failed = true; /* so that the end of the attempt is not logged */
         if (dialled->conn)
             conn_close(dialled->conn, "gimuxd is upgraded");
     }

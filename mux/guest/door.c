@@ -27,11 +27,11 @@ struct door_list {
     struct loop *loop;
     struct guest_list *guests;
     const struct conf *conf;
-    const struct user *user; /* who owns UNIX sockets and directories that are made */
-    unsigned patience;       /* ms that listen_open may wait; the loop must not */
+    const struct user *user; /* to whom UNIX sockets and directories that are made belong */
+    unsigned patience;       /* ms that listen_open may wait; 0 while the loop runs */
     LIST_HEAD(open_doors, door) doors;
     struct dial_list *dialled;              /* doors, too, but gimuxd goes there */
-    LIST_HEAD(spare_sockets, spare) spares; /* taken over, and not yet needed */
+    LIST_HEAD(spare_sockets, spare) spares; /* imported, and not yet needed */
     bool frozen;                            /* nobody is let in or dialled */
 };
 
@@ -45,8 +45,8 @@ struct door {
     int fd;
     struct loop_watch *watch;
     struct loop_timer *rest;
-    bool wanted; /* while the configuration is compared */
-    bool former; /* another gimuxd's, which may go on with it */
+    bool wanted;   /* while the configuration is compared */
+    bool borrowed; /* the socket is that of another gimuxd, which may go on with it */
     LIST_ENTRY(door) in_list;
 };
 
@@ -158,57 +158,51 @@ close_door(struct door *door)
     free(door);
 }
 
+/* NULL, having logged why, if it cannot be opened. */
 static struct door *
-find_door(const struct door_list *list, const struct address *address, enum door_kind kind)
+open_door(struct door_list *list, const struct address *address, enum door_kind kind)
 {
-    struct door *door;
+    bool grouped = kind == DOOR_VM && list->conf->doors.vm_group[0] != '\0';
+    struct door *door = calloc(1, sizeof(*door));
+    char text[ADDRESS_TEXT_MAX];
 
-    LIST_FOREACH (door, &list->doors, in_list)
-        if (door->kind == kind && address_equal(&door->address, address))
-            return door;
-    return NULL;
-}
-
-static void
-open_door(struct door *door)
-{
-    const struct door_list *list = door->list;
-    bool grouped = door->kind == DOOR_VM && list->conf->doors.vm_group[0] != '\0';
-
-    door->fd = door_list_take(door->list, &door->address);
-    door->former = door->fd >= 0;
-    if (!door->former)
-        door->fd = listen_open(&door->address, grouped ? VM_MODE : 0600, list->user, list->patience);
+    if (!door)
+        return NULL;
+    door->list = list;
+    door->kind = kind;
+    door->address = *address;
+    LIST_INSERT_HEAD(&list->doors, door, in_list);
+    door->fd = door_list_take(list, address);
+    door->borrowed = door->fd >= 0;
+    if (!door->borrowed)
+        door->fd = listen_open(address, grouped ? VM_MODE : 0600, list->user, list->patience);
+    if (door->fd >= 0)
+        door->watch = loop_watch_new(list->loop, door->fd, on_connection, door);
+    door->rest = loop_timer_new(list->loop, on_rested, door);
+    if (!door->watch || !door->rest) {
+        log_error(NULL, "cannot listen on %s: %s%s", address_format(address, text), strerror(errno),
+                  user_as());
+        close_door(door);
+        return NULL;
+    }
+    if (!list->frozen)
+        loop_watch_set(door->watch, LOOP_READ);
+    log_info(NULL, "listening on %s", address_format(address, text));
+    return door;
 }
 
 static bool
 want_door(struct door_list *list, const struct address *address, enum door_kind kind, const uint8_t *vm_uuid)
 {
-    struct door *door = find_door(list, address, kind);
-    char text[ADDRESS_TEXT_MAX];
+    struct door *door;
 
-    if (!door) {
-        door = calloc(1, sizeof(*door));
-        if (!door)
-            return false;
-        door->list = list;
-        door->kind = kind;
-        door->address = *address;
-        LIST_INSERT_HEAD(&list->doors, door, in_list);
-        open_door(door);
-        if (door->fd >= 0)
-            door->watch = loop_watch_new(list->loop, door->fd, on_connection, door);
-        door->rest = loop_timer_new(list->loop, on_rested, door);
-        if (!door->watch || !door->rest) {
-            log_error(NULL, "cannot listen on %s: %s%s", address_format(address, text), strerror(errno),
-                      user_as());
-            close_door(door);
-            return false;
-        }
-        if (!list->frozen)
-            loop_watch_set(door->watch, LOOP_READ);
-        log_info(NULL, "listening on %s", address_format(address, text));
-    }
+    LIST_FOREACH (door, &list->doors, in_list)
+        if (door->kind == kind && address_equal(&door->address, address))
+            break;
+    if (!door)
+        door = open_door(list, address, kind);
+    if (!door)
+        return false;
     door->wanted = true;
     if (vm_uuid)
         memcpy(door->vm_uuid, vm_uuid, GR_UUID_SIZE);
@@ -284,37 +278,17 @@ door_list_set_patient(struct door_list *list, bool patient)
     list->patience = patient ? LISTEN_PATIENCE_MS : 0;
 }
 
-static void
-close_unwanted(struct door_list *list)
-{
-    struct door *door = LIST_FIRST(&list->doors);
-
-    while (door) {
-        struct door *next = LIST_NEXT(door, in_list);
-
-        if (!door->wanted)
-            close_door(door);
-        door = next;
-    }
-}
-
-static void
-want_none(struct door_list *list)
-{
-    struct door *door;
-
-    LIST_FOREACH (door, &list->doors, in_list)
-        door->wanted = false;
-}
-
 bool
 door_list_set_conf(struct door_list *list, const struct conf *conf)
 {
     const struct conf_doors *doors = &conf->doors;
+    struct door *door;
+    struct door *next;
     bool good = true;
 
     list->conf = conf;
-    want_none(list);
+    LIST_FOREACH (door, &list->doors, in_list)
+        door->wanted = false;
     if (doors->vsock.kind != ADDRESS_NONE)
         good = want_door(list, &doors->vsock, DOOR_VSOCK, NULL) && good;
     if (doors->shared.kind != ADDRESS_NONE)
@@ -323,15 +297,21 @@ door_list_set_conf(struct door_list *list, const struct conf *conf)
         good = want_door(list, &doors->vmx, DOOR_VMX, NULL) && good;
     for (unsigned i = 0; i < conf->vm_count; i++)
         good = want_vm_doors(list, conf, &conf->vms[i]) && good;
-    close_unwanted(list);
+    for (door = LIST_FIRST(&list->doors); door; door = next) {
+        next = LIST_NEXT(door, in_list);
+        if (!door->wanted)
+            close_door(door);
+    }
     return dial_list_set_conf(list->dialled, conf) && good;
 }
 
 void
 door_list_close(struct door_list *list)
 {
-    want_none(list);
-    close_unwanted(list);
+    struct door *door;
+
+    while ((door = LIST_FIRST(&list->doors)))
+        close_door(door);
     dial_list_close(list->dialled);
 }
 
@@ -377,14 +357,20 @@ door_list_import(struct door_list *list, struct parcel *parcel)
         const Gimux__Handover__V1__Socket *from = parcel->message->sockets[i];
         struct address address;
         struct spare *spare;
+        int fd;
 
         if (address_parse(from->address, &address))
             continue; /* a kind that this version does not know */
+        fd = descriptors_take(&parcel->files, from->descriptor);
+        if (fd < 0)
+            continue; /* it did not come along: a new one is opened */
         spare = calloc(1, sizeof(*spare));
-        if (!spare)
+        if (!spare) {
+            close(fd);
             return false;
+        }
         spare->address = address;
-        spare->fd = descriptors_take(&parcel->files, from->descriptor);
+        spare->fd = fd;
         LIST_INSERT_HEAD(&list->spares, spare, in_list);
     }
     return true;
@@ -434,7 +420,7 @@ door_list_taken(struct door_list *list)
         free(spare);
     }
     LIST_FOREACH (door, &list->doors, in_list)
-        door->former = false;
+        door->borrowed = false;
     door_list_thaw(list);
 }
 
@@ -444,6 +430,6 @@ door_list_abandon(struct door_list *list)
     const struct door *door;
 
     LIST_FOREACH (door, &list->doors, in_list)
-        if (!door->former && door->address.kind == ADDRESS_UNIX)
+        if (!door->borrowed && door->address.kind == ADDRESS_UNIX)
             unlink(door->address.path);
 }

@@ -16,7 +16,7 @@ struct guest_door {
     char name[ADDRESS_TEXT_MAX]; /* the address, for logs and events */
     bool proved;                 /* vm_uuid is the VM, whatever the hello says */
     uint8_t vm_uuid[GR_UUID_SIZE];
-    bool unknown; /* nobody that the configuration knows: to be rejected */
+    bool unknown; /* a vsock peer that the configuration does not know: to be rejected */
     bool vmx;     /* the host's lifecycle source, and nobody else, comes this way */
     uint32_t cid; /* vsock peer, 0 if none */
 };
@@ -25,57 +25,56 @@ struct guest;
 
 struct guest_list; /* all sessions of the process */
 
-/* How the route reaches a session: for route_new. */
+/* How the route reaches a session, for route_new: its `guest` is a struct guest. */
 extern const struct route_guest_ops guest_route_ops;
 
 /* `conf` must stay until guest_list_set_conf. NULL if out of memory. */
 struct guest_list *guest_list_new(struct loop *loop, struct route *route, const struct conf *conf);
 void guest_list_set_conf(struct guest_list *list, const struct conf *conf);
 
-unsigned guest_list_count(
-    const struct guest_list *list); /* connections, whether they have said HELLO or not */
+/* Connections, whether they have said HELLO or not. */
+unsigned guest_list_count(const struct guest_list *list);
 
-/* Reads nothing more from anybody, whatever the route says; acknowledgements still go out. */
+/* Reads nothing more from anybody, whatever the route says, until guest_list_resume; no heartbeats, either.
+ * Acknowledgements still go out, at once. */
 void guest_list_pause(struct guest_list *list);
 
-/* Says BYE to all and closes them. Their memory goes at the end of the turn. */
+/* Ends all sessions, for that reason; those that have said HELLO are told BYE before (conn_finish). */
 void guest_list_close(struct guest_list *list, const char *reason);
 
-/* Closes what is left of connections and frees it, after guest_list_close and when the loop has ended. NULL
+/* Closes what is left of connections and frees all, after guest_list_close and when the loop has ended. NULL
  * is fine. */
 void guest_list_free(struct guest_list *list);
 
-/* A session begins on a connected, non-blocking socket, which is taken over. At the configured limit of
- * connections it is closed at once, which a log line says. */
+/* A session begins on a connected, non-blocking socket, which is taken over; `door` is copied. If there is no
+ * room, which is limits.connections or what one VM may have, it is closed at once, and a log line says so. */
 void guest_accept(struct guest_list *list, int fd, const struct guest_door *door);
 
 /* The same on a connection that another owner has used so far (a VMM's CONNECT, a dialled chardev). `gone` is
- * called with arg when the session has ended; false if it could not begin, and the connection was closed. */
+ * called with arg when the session has ended. False if it could not begin: the connection is closing, and its
+ * owner so far will be told. */
 bool guest_adopt(struct guest_list *list, struct conn *conn, const struct guest_door *door,
                  void (*gone)(void *arg), void *arg);
 
 /* ---- handing over ---- */
 
-/* After guest_list_pause: reads on, as before it. */
+/* After guest_list_pause: reads those that the route has not paused. */
 void guest_list_resume(struct guest_list *list);
 
 /* Adds every session and its socket to the parcel; they stay ours, too. After guest_list_pause. */
 void guest_list_export(const struct guest_list *list, struct parcel *parcel);
 
-/* A session of another gimuxd, one of the parcel's message, goes on here, paused; its stream must be there
- * already (route_take_stream). `gone` as in guest_adopt. False, having logged why, if it cannot; it is then
- * not fit for anything but to exit. */
+/* A session of another gimuxd, one of the parcel's message, goes on here, paused; after route_import, since
+ * its stream must be there. `gone` is NULL, or as in guest_adopt. False, having logged it, if it cannot: then
+ * the process must exit. */
 bool guest_import(struct guest_list *list, struct parcel *parcel, const Gimux__Handover__V1__Guest *from,
                   void (*gone)(void *arg), void *arg);
 
-/* The other gimuxd has let go: the sessions that were imported are read, and told what is accepted. */
+/* The other gimuxd has let go: drivers are told what is accepted, and read. */
 void guest_list_taken(struct guest_list *list);
 
 /* The most memory that connections of drivers can take, in bytes. */
 uint64_t guest_memory_bound(const struct conf *conf);
-
-/* What may be queued for a driver, in bytes: WELCOME, acknowledgements, answers. */
-#define GUEST_OUT_MAX ((size_t)64 * 1024)
 
 /* What conn_dial is to be told for a connection that guest_adopt will take. */
 extern const struct conn_limits guest_conn_limits;

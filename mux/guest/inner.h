@@ -1,4 +1,4 @@
-/* What a guest session is inside, for guest*.c alone. */
+/* What a guest session is inside, for the files of this room alone. */
 #ifndef GIMUX_GUEST_INNER_H
 #define GIMUX_GUEST_INNER_H
 
@@ -14,10 +14,10 @@ struct guest_list {
     const struct conf *conf;
     LIST_HEAD(guest_sessions, guest) guests;
     uint32_t count;
-    LIST_HEAD(guest_due, guest) due; /* acknowledgements that wait for more */
-    bool ending;                     /* nothing more is read */
+    LIST_HEAD(guest_due, guest) due; /* those whose acknowledgement waits for more */
+    bool paused;                     /* nobody is read: from guest_list_pause to guest_list_resume */
     struct loop_timer *heartbeat;    /* one for all */
-    struct loop_timer *ack;          /* runs while there are such */
+    struct loop_timer *ack;          /* runs while there are some in `due` */
 };
 
 enum guest_state { GUEST_GREETING, GUEST_ACTIVE, GUEST_SILENT, GUEST_CLOSED };
@@ -45,22 +45,27 @@ struct guest {
     LIST_ENTRY(guest) in_due;
 };
 
+/* What may be queued for a driver, in bytes: WELCOME, acknowledgements, answers. */
+#define GUEST_OUT_MAX ((size_t)64 * 1024)
+
 extern const struct conn_ops guest_conn_ops;
 
-/* The session's stream is closed, once, and the connection ends; if `last` is given it is sent first. */
+/* Ends the session: its stream is closed in the route, for that reason, and then the connection; `last` is
+ * sent before, unless NULL. `ended`: the driver has said BYE. Nothing if it has ended already. */
 void guest_disconnect(struct guest *guest, struct gr_record *last, bool ended, const char *reason);
 
-/* For the route, after a hello and after a handover: tells what is accepted, if the driver does not know it,
- * soon. */
+/* Acknowledges what is accepted of the stream of `arg`, a struct guest, if the driver does not know it: now,
+ * or soon, with more. For the route; after a HELLO; and after a handover. */
 void guest_accepted(void *arg);
 
-/* Acknowledges what waits for more; `list` is a struct guest_list. */
+/* Acknowledges all that waits for more; `list` is a struct guest_list. */
 void guest_say_all_accepted(void *list);
 
-/* Called at heartbeats: is the driver there, does it speak, must it hear from us? `now` is loop_now. */
+/* What is due at a heartbeat: ends a session that says no HELLO, reports a silent driver as lost, sends a
+ * PING. `now` is loop_now. */
 void guest_check(struct guest *guest, uint64_t now);
 
-/* The session has its connection: it is in the list. */
+/* Gives the session its connection and puts it into its list. */
 void guest_enlist(struct guest *guest, struct conn *conn);
 
 #endif

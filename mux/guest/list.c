@@ -68,7 +68,7 @@ guest_list_pause(struct guest_list *list)
 {
     struct guest *guest;
 
-    list->ending = true;
+    list->paused = true;
     guest_say_all_accepted(list);
     LIST_FOREACH (guest, &list->guests, in_list)
         conn_pause(guest->conn);
@@ -80,7 +80,7 @@ guest_list_resume(struct guest_list *list)
 {
     struct guest *guest;
 
-    list->ending = false;
+    list->paused = false;
     LIST_FOREACH (guest, &list->guests, in_list) {
         guest->heard = loop_now(); /* who is paused cannot be heard */
         if (!guest->paused)
@@ -111,7 +111,7 @@ guest_list_free(struct guest_list *list)
 
     if (!list)
         return;
-    LIST_FOREACH (guest, &list->guests, in_list) /* those that do not read what they are told last */
+    LIST_FOREACH (guest, &list->guests, in_list) /* who does not read the BYE is still there */
         conn_close(guest->conn, "gimuxd ends");
     loop_flush(list->loop);
     loop_timer_free(list->heartbeat);
@@ -129,7 +129,7 @@ guest_memory_bound(const struct conf *conf)
 
 /* ---- beginning ---- */
 
-/* Whether the VM behind the door, as far as the door knows it, has as many sessions as one may have. */
+/* Whether the VM that is proved by the door, or the CID, has as many sessions as one may have. */
 static bool
 is_crowded(const struct guest_list *list, const struct guest_door *door)
 {

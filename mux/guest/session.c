@@ -5,7 +5,8 @@
  *      |                        |                                  |
  *      +---- REJECT ------------+-------- disconnect(reason) ------+----> CLOSED
  *
- * Every end goes through guest_disconnect. The session lives until its connection says that it is closed. */
+ * Every end from our side goes through guest_disconnect. The session lives until its connection says that it
+ * is closed. */
 #include "mux/guest/guest.h"
 
 #include <assert.h>
@@ -99,13 +100,14 @@ guest_say_all_accepted(void *arg)
         say_accepted(guest);
 }
 
-/* Whether the driver might wait for the acknowledgement: then it is told at once. */
+/* Whether the acknowledgement must not wait for more: the driver may need it to go on, or nothing more will
+ * be read. */
 static bool
 is_pressing(const struct guest *guest)
 {
     uint64_t window = guest->list->conf->limits.vm_window;
 
-    return guest->list->ending || guest->unsaid >= (window / 4 < ACK_BYTES ? window / 4 : ACK_BYTES) ||
+    return guest->list->paused || guest->unsaid >= (window / 4 < ACK_BYTES ? window / 4 : ACK_BYTES) ||
            loop_now() - guest->said >= ACK_MS;
 }
 
@@ -132,7 +134,7 @@ guest_accepted(void *arg)
 
 /* ---- the end ---- */
 
-/* Also what is no event costs time: duplicates, PINGs, HELLOs. */
+/* All of them, since duplicates, PINGs and HELLOs cost time as well as events do. */
 static void
 count_records(struct guest *guest)
 {
@@ -357,9 +359,9 @@ on_record(struct guest *guest, const struct gr_record *record)
     case GR_VOLUMES:
         on_volumes(guest, record);
         break;
-    case GR_FILE_DATA:
-        break;     /* answers a question that this version does not ask */
-    case GR_HELLO: /* a serial port does not tell us that another process opened it in the guest */
+    case GR_FILE_DATA: /* answers a question that this version does not ask */
+        break;
+    case GR_HELLO: /* a serial port does not tell us that another process has opened it in the guest */
         forget_due(guest);
         route_close(guest->list->route, guest->stream, false, "the driver has started again");
         guest->stream = NULL;
@@ -483,7 +485,7 @@ on_resume(void *arg)
     struct guest *guest = arg;
 
     guest->paused = false;
-    if (!guest->list->ending)
+    if (!guest->list->paused)
         conn_resume(guest->conn);
 }
 
@@ -528,7 +530,7 @@ guest_check(struct guest *guest, uint64_t now)
     if (guest->paused)
         guest->heard = now;
     if (guest->state == GUEST_GREETING && guest->door.proved && !guest->spoken) {
-        return; /* a VM's own channel may stand long before the driver in it starts */
+        return; /* a VM's own channel may be open long before the driver in it starts */
     } else if (guest->state == GUEST_GREETING && now - guest->heard >= conf->silence) {
         protocol_error(guest, "no HELLO within %u ms", conf->silence);
     } else if (guest->state == GUEST_ACTIVE && now - guest->heard >= conf->silence) {

@@ -2,9 +2,8 @@
 #ifndef GIMUX_OPERATOR_HTTP_H
 #define GIMUX_OPERATOR_HTTP_H
 
-#include <stdbool.h>
-
 #include "mux/base/conf.h"
+#include "mux/base/parcel.h"
 #include "mux/guest/guest.h"
 #include "mux/net/loop.h"
 #include "mux/route/route.h"
@@ -20,20 +19,22 @@ struct http_view {
     const struct guest_list *guests;
 };
 
-/* Serves a socket that listens on a UNIX address (see listen_open), and takes it over. NULL, with the socket
- * closed, if memory is out. */
+/* Serves a socket that listens on that UNIX address (see listen_open), and takes it over. `view` is copied.
+ * NULL with errno set, and the socket closed, if memory is out. */
 struct http *http_new(struct loop *loop, const struct address *address, int fd, const struct http_view *view);
 
-/* Another configuration is in force. */
+/* Another configuration is in force. Its address does not count: the door stays where it is. */
 void http_set_conf(struct http *http, const struct conf *conf);
 
-/* The socket. */
-int http_fd(const struct http *http);
+/* Lets nobody in until http_thaw: who comes, waits in the kernel. Who is in goes on being answered. */
+void http_freeze(struct http *http);
+void http_thaw(struct http *http);
 
-/* Lets nobody in for a while: who comes, waits in the kernel. */
-void http_freeze(struct http *http, bool frozen);
+/* Adds the listening socket, which stays ours, too, to the parcel. */
+void http_export(const struct http *http, struct parcel *parcel);
 
-/* Closes it and removes it from the file system. NULL is fine. */
+/* Closes the door and all its connections, whose replies are cut off, and removes the socket from the file
+ * system. NULL is fine. */
 void http_free(struct http *http);
 
 #endif

@@ -59,12 +59,13 @@ struct daemon {
     const struct route_snapshot *route;
 };
 
-/* One of the four. */
+/* One of these. */
 struct source {
-    uint64_t (*vm)(const struct vm_snapshot *vm);
     uint64_t (*daemon)(const struct daemon *daemon);
-    bool (*solution)(const struct solution *solution, int64_t *value);    /* false: it has no such thing */
-    const struct histogram *(*histogram)(const struct svm_snapshot *svm); /* NULL: the daemon's */
+    const struct histogram *daemon_histogram;
+    bool (*solution)(const struct solution *solution, int64_t *value); /* false: it has no such thing */
+    const struct histogram *(*solution_histogram)(const struct svm_snapshot *svm);
+    uint64_t (*vm)(const struct vm_snapshot *vm);
 };
 
 #define OF_VM(name, expression)                                                                              \
@@ -120,10 +121,22 @@ delivery_seconds_of(const struct svm_snapshot *svm)
 {
     return svm->sink.delivery;
 }
-static const struct source delivery_seconds_source = { .histogram = delivery_seconds_of };
-static const struct source loop_busy_seconds_source = { .histogram = NULL };
+static const struct source delivery_seconds_source = { .solution_histogram = delivery_seconds_of };
+static const struct source loop_busy_seconds_source = { .daemon_histogram = &stats.loop_busy };
 
 /* ---- the reply: the daemon's counters, then one metric after the other ---- */
+
+static const struct metric {
+    const char *name;
+    const char *kind;
+    const char *help;
+    const struct source *source;
+} metrics[] = {
+#define ROW(name, kind, help) { #name, #kind, help, &name##_source },
+    STATS_OBJECTS(ROW)
+#undef ROW
+};
+#define METRICS (sizeof(metrics) / sizeof(metrics[0]))
 
 static void
 put_counters(struct evbuffer *out)
@@ -136,9 +149,9 @@ put_counters(struct evbuffer *out)
 }
 
 static void
-put_solutions(const struct http_view *view, struct evbuffer *out, const char *name,
-              const struct source *source)
+put_solutions(const struct http_view *view, struct evbuffer *out, const struct metric *metric)
 {
+    const struct source *source = metric->source;
     uint64_t pending[VMLOG_SINKS] = { 0 };
     struct svm_snapshot svm;
     int64_t value;
@@ -148,71 +161,62 @@ put_solutions(const struct http_view *view, struct evbuffer *out, const char *na
     for (unsigned place = 0; svm_snapshot(view->svms, place, &svm); place++) {
         const struct solution solution = { &svm, pending[svm.slot] };
 
-        if (source->histogram)
-            put_histogram(out, name, svm.solution, source->histogram(&svm));
+        if (source->solution_histogram)
+            put_histogram(out, metric->name, svm.solution, source->solution_histogram(&svm));
         else if (source->solution(&solution, &value))
-            evbuffer_add_printf(out, "gimux_%s{solution=\"%s\"} %lld\n", name, svm.solution,
+            evbuffer_add_printf(out, "gimux_%s{solution=\"%s\"} %lld\n", metric->name, svm.solution,
                                 (long long)value);
     }
 }
 
-/* The metric of further VMs. Returns false if that was the last. */
+/* Puts the metric of further VMs, of one at least. Returns false if that was the last. */
 static bool
-put_vms(const struct http_view *view, struct progress *progress, struct evbuffer *out, const char *name,
-        const struct source *source)
+put_vms(const struct http_view *view, struct progress *progress, struct evbuffer *out,
+        const struct metric *metric)
 {
     struct vm_snapshot vm;
 
-    while (evbuffer_get_length(out) < PORTION_BYTES) {
+    do {
         if (!next_vm(view, progress, false, &vm)) {
             progress->vm = 0;
             return false;
         }
-        evbuffer_add_printf(out, "gimux_%s{vm=\"%s\"} %llu\n", name, vm.uuid_text,
-                            (unsigned long long)source->vm(&vm));
-    }
+        evbuffer_add_printf(out, "gimux_%s{vm=\"%s\"} %llu\n", metric->name, vm.uuid_text,
+                            (unsigned long long)metric->source->vm(&vm));
+        vm_snapshot_fini(&vm);
+    } while (evbuffer_get_length(out) < PORTION_BYTES);
     return true;
 }
 
+/* Step 0 is the counters, step n is metrics[n - 1]. */
 static bool
 more(const struct http_view *view, struct progress *progress, struct evbuffer *out)
 {
-    static const struct {
-        const char *name;
-        const char *kind;
-        const char *help;
-        const struct source *source;
-    } metrics[] = {
-#define ROW(name, kind, help) { #name, #kind, help, &name##_source },
-        STATS_OBJECTS(ROW)
-#undef ROW
-    };
-    const unsigned count = sizeof(metrics) / sizeof(metrics[0]);
     struct route_snapshot route;
     const struct daemon daemon = { view, &route };
 
+    route_snapshot(view->route, &route);
     if (progress->step == 0) {
         put_counters(out);
         progress->step = 1;
     }
-    route_snapshot(view->route, &route);
-    while (progress->step <= count && evbuffer_get_length(out) < PORTION_BYTES) {
-        const struct source *source = metrics[progress->step - 1].source;
-        const char *name = metrics[progress->step - 1].name;
+    while (progress->step <= METRICS && evbuffer_get_length(out) < PORTION_BYTES) {
+        const struct metric *metric = &metrics[progress->step - 1];
+        const struct source *source = metric->source;
 
         if (progress->vm == 0)
-            put_head(out, name, metrics[progress->step - 1].kind, metrics[progress->step - 1].help);
+            put_head(out, metric->name, metric->kind, metric->help);
         if (source->daemon)
-            put_value(out, name, source->daemon(&daemon));
-        else if (source->solution || source->histogram)
-            put_solutions(view, out, name, source);
+            put_value(out, metric->name, source->daemon(&daemon));
+        else if (source->daemon_histogram)
+            put_histogram(out, metric->name, NULL, source->daemon_histogram);
         else if (!source->vm)
-            put_histogram(out, name, NULL, &stats.loop_busy);
-        else if (put_vms(view, progress, out, name, source))
+            put_solutions(view, out, metric);
+        else if (put_vms(view, progress, out, metric))
             return true;
         progress->step++;
     }
-    return progress->step <= count;
+    return progress->step <= METRICS;
 }
 
 const struct reply_kind metrics_reply = { .content_type = "text/plain; version=0.0.4", .more = more };

@@ -55,6 +55,15 @@ vm_json(const struct vm_snapshot *vm)
 
 /* ---- all but the VMs ---- */
 
+/* null: it is not Unicode, as a path or a host's name may be. */
+static json_t *
+text_json(const char *text)
+{
+    json_t *value = json_string(text);
+
+    return value ? value : json_null();
+}
+
 static json_t *
 days_json(const struct svm_snapshot *svm, enum credential_part part)
 {
@@ -69,10 +78,10 @@ solution_json(const struct svm_snapshot *svm, uint64_t pending)
 
     option_choice(SECTION_SOLUTION, "policy", svm->policy, policy);
     option_choice(SECTION_SOLUTION, "durability", svm->durability, durability);
-    return json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
+    return json_pack("{s:s, s:I, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
                      "solution", svm->solution, "altitude", (json_int_t)svm->altitude, "address",
-                     svm->address, "state", svm->state, "name", svm->name, "last_error", svm->last_error,
-                     "policy", policy, "durability", durability, "delivered",
+                     text_json(svm->address), "state", svm->state, "name", svm->name, "last_error",
+                     svm->last_error, "policy", policy, "durability", durability, "delivered",
                      (json_int_t)svm->sink.counts.delivered, "filtered",
                      (json_int_t)svm->sink.counts.filtered, "gapped", (json_int_t)svm->sink.counts.gapped,
                      "pending", (json_int_t)pending, "skips", (json_int_t)svm->sink.skips, "certificate_days",
@@ -88,7 +97,7 @@ storage_json(const struct conf *conf, const struct route_snapshot *route)
 
     if (!route->has_storage)
         return json_null();
-    return json_pack("{s:s, s:I, s:I, s:I, s:b, s:b}", "dir", conf->storage.dir, "bytes",
+    return json_pack("{s:o, s:I, s:I, s:I, s:b, s:b}", "dir", text_json(conf->storage.dir), "bytes",
                      (json_int_t)storage->bytes, "limit", (json_int_t)conf->storage.total, "segments",
                      (json_int_t)storage->segments, "failing", (int)storage->failing, "full",
                      (int)storage->full);
@@ -106,26 +115,43 @@ head_json(const struct http_view *view)
     route_pending_by_slot(view->route, pending);
     for (unsigned place = 0; svm_snapshot(view->svms, place, &svm); place++)
         json_array_append_new(solutions, solution_json(&svm, pending[svm.slot]));
-    return json_pack("{s:s, s:s, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "build", "gimuxd " GIMUX_VERSION, "host",
-                     view->conf->host, "connections", (json_int_t)guest_list_count(view->guests), "memory",
-                     "bound", (json_int_t)memory_bound(view->conf), "log_bytes", (json_int_t)route.log_bytes,
-                     "log_limit", (json_int_t)route.log_limit, "storage", storage_json(view->conf, &route),
-                     "solutions", solutions);
+    return json_pack("{s:s, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "build", "gimuxd " GIMUX_VERSION, "host",
+                     text_json(view->conf->host), "connections", (json_int_t)guest_list_count(view->guests),
+                     "memory", "bound", (json_int_t)memory_bound(view->conf), "log_bytes",
+                     (json_int_t)route.log_bytes, "log_limit", (json_int_t)route.log_limit, "storage",
+                     storage_json(view->conf, &route), "solutions", solutions);
 }
 
 /* ---- the reply ---- */
 
-/* Puts the JSON value, which goes with that; `cut` bytes at its end left out. */
-static void
-put_json(struct evbuffer *out, json_t *value, size_t flags, size_t cut)
-{
-    char *text = value ? json_dumps(value, flags) : NULL;
-    size_t len = text ? strlen(text) : 0;
+/* How far it is. */
+enum { HEAD, FIRST_VM, FURTHER_VM };
 
-    if (len >= cut)
-        evbuffer_add(out, text, len - cut);
+static void
+put_head(const struct http_view *view, struct evbuffer *out)
+{
+    json_t *head = head_json(view);
+    char *text = head ? json_dumps(head, JSON_INDENT(2)) : NULL;
+
+    if (text)
+        evbuffer_add(out, text, strlen(text) - strlen("\n}")); /* the VMs go behind its last member */
+    evbuffer_add_printf(out, "%s\n  \"vms\": [", text ? "," : "{");
+    free(text);
+    json_decref(head);
+}
+
+/* Returns false, having put nothing, if memory is out. */
+static bool
+put_vm(const struct vm_snapshot *vm, const char *before, struct evbuffer *out)
+{
+    json_t *value = vm_json(vm);
+    char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+
+    if (text)
+        evbuffer_add_printf(out, "%s\n    %s", before, text);
     free(text);
     json_decref(value);
+    return text;
 }
 
 static bool
@@ -133,21 +159,18 @@ more(const struct http_view *view, struct progress *progress, struct evbuffer *o
 {
     struct vm_snapshot vm;
 
-    if (progress->step == 0) {
-        put_json(out, head_json(view), JSON_INDENT(2), strlen("\n}"));
-        evbuffer_add_printf(out, ",\n  \"vms\": [");
+    if (progress->step == HEAD) {
+        put_head(view, out);
+        progress->step = FIRST_VM;
     }
     while (evbuffer_get_length(out) < PORTION_BYTES && next_vm(view, progress, true, &vm)) {
-        evbuffer_add_printf(out, "%s\n    ", progress->step > 1 ? "," : "");
-        progress->step = 2; /* a VM was put */
-        put_json(out, vm_json(&vm), JSON_COMPACT, 0);
+        if (put_vm(&vm, progress->step == FIRST_VM ? "" : ",", out))
+            progress->step = FURTHER_VM;
         vm_snapshot_fini(&vm);
     }
-    if (progress->step == 0)
-        progress->step = 1;
-    if (progress->vm < progress->vm_count)
+    if (evbuffer_get_length(out) >= PORTION_BYTES)
         return true;
-    evbuffer_add_printf(out, "%s]\n}\n", progress->step > 1 ? "\n  " : "");
+    evbuffer_add_printf(out, "%s]\n}\n", progress->step == FIRST_VM ? "" : "\n  ");
     return false;
 }
 

@@ -160,7 +160,7 @@ handover_take(int socket, struct parcel *parcel, unsigned wait_ms, char *why, si
     else if (len != sizeof(packet.head) || packet.head.word != HANDOVER_DATA || packet.head.files > FILES_MAX)
         snprintf(why, cap, "%s",
                  len < 0    ? strerror(errno)
-                 : len == 0 ? "the old gimuxd has let go"
+                 : len == 0 ? "the old gimuxd has ended"
                             : "what came is no handover");
     else if (!take_files(socket, &parcel->files, packet.head.files, wait_ms))
         snprintf(why, cap, "descriptors are missing: %zu came of %u", parcel->files.count, packet.head.files);

@@ -1,9 +1,9 @@
 /* The keeper: the process that service managers know. It starts the worker, which does everything else,
  * passes signals on to it, puts another one in its place on SIGUSR2, and ends as it ends.
  *
- * It stays who it was started as, so it does as little as can be: it waits for signals, for its workers' ends
- * and for one-letter messages, and reads nothing that a guest or an SVM has sent. It does not start a worker
- * again that has crashed; that is for those who watch it.
+ * It stays the user who started it, so it does as little as possible: it waits for signals, for its workers'
+ * ends and for one-letter messages, and reads nothing that a guest or an SVM has sent. It does not restart a
+ * worker that has crashed; that is for those who watch it.
  *
  * An upgrade. The program of the same path is started as a second worker, with one end of a socket; the other
  * end goes to the first, and the two agree on everything there (upgrade.c). When the second says that it is
@@ -30,7 +30,7 @@
 #include "mux/process/pidfile.h"
 #include "mux/process/terminal.h"
 
-#define FORMER_MS 5000 /* how long the worker of a keeper that was killed may still be there */
+#define LOCK_MS 5000 /* to wait for the pid file: a killed keeper's worker needs a little time to end */
 
 /* A worker as the keeper sees it. */
 struct child {
@@ -51,7 +51,7 @@ struct keeper {
     struct child worker;
     struct child next; /* during an upgrade */
     uint64_t give_up;  /* when `next` is given up, ms */
-    bool terminate;    /* SIGTERM has come */
+    bool terminate;    /* SIGTERM or SIGINT has come */
     bool held_hup;     /* signals that wait for the end of an upgrade, or for the worker to be up */
     bool held_term;
     int status; /* of the worker that has ended */
@@ -196,7 +196,7 @@ begin_upgrade(struct keeper *keeper)
 
     if (keeper->next.pid || keeper->terminate || !keeper->worker.up) {
         log_warning(NULL, "upgrade: not now, gimuxd is %s",
-                    keeper->next.pid    ? "at it already"
+                    keeper->next.pid    ? "being upgraded already"
                     : keeper->terminate ? "ending"
                                         : "not up yet");
         return;
@@ -210,8 +210,7 @@ begin_upgrade(struct keeper *keeper)
     good = spawn(keeper, &keeper->next, ends[0]);
     close(ends[0]);
     if (good && !keeper_send(keeper->worker.control, KEEPER_HAND_OVER, ends[1]))
-        log_error(NULL,
-                  "upgrade: the worker does not listen"); /* the new one will find that nobody is there */
+        log_error(NULL, "upgrade: the worker does not listen"); /* the new one will see the socket close */
     close(ends[1]);
     if (!good)
         end_upgrade(keeper, false);
@@ -329,18 +328,8 @@ on_end(struct keeper *keeper, pid_t pid, int status)
             keeper->status = exit_status(status, "the worker", keeper->terminate);
         forget(&keeper->worker);
     } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        exit_status(status, "the former worker", false);
+        exit_status(status, "the worker that was relieved", false);
     }
-}
-
-static void
-reap(struct keeper *keeper)
-{
-    pid_t pid;
-    int status;
-
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-        on_end(keeper, pid, status);
 }
 
 /* ---- waiting ---- */
@@ -349,12 +338,15 @@ static void
 on_signal(struct keeper *keeper)
 {
     struct signalfd_siginfo info;
+    pid_t pid;
+    int status;
 
     if (read(keeper->signal_fd, &info, sizeof(info)) != sizeof(info))
         return;
     switch (info.ssi_signo) {
     case SIGCHLD:
-        reap(keeper);
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+            on_end(keeper, pid, status);
         break;
     case SIGHUP:
         keeper->held_hup = true;
@@ -464,7 +456,7 @@ keeper_run(const struct conf *conf, const char *program, bool foreground)
     if (!prepare(&keeper, program))
         return 1;
     if (conf->pid_file[0]) {
-        keeper.lock = pidfile_lock(conf->pid_file, FORMER_MS);
+        keeper.lock = pidfile_lock(conf->pid_file, LOCK_MS);
         if (keeper.lock < 0)
             return 1;
     }

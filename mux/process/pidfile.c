@@ -40,7 +40,8 @@ open_own(const char *path, int flags)
     return open(path, flags | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 }
 
-/* Whether the locked file is still the one that has the name: a former owner removes it when it ends. */
+/* Whether the locked file is still the one that has the name: its last owner removed it if it ended
+ * meanwhile. */
 static bool
 is_named(int fd, const char *path)
 {

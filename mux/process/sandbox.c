@@ -1,6 +1,6 @@
 /* The system calls that the process may still make once everything is open.
  *
- * Three kinds of system calls. What the event loop and the storage thread need is allowed, where it matters
+ * There are three kinds of them. What the event loop and the storage thread need is allowed, where it matters
  * with certain arguments only. What they would never do, and what somebody who has taken the process over
  * would do first, ends the process. All the rest fails with ENOSYS, as if the kernel did not have it: a C
  * library newer than this list tries a new call and falls back to an old one, instead of costing all VMs
@@ -206,6 +206,6 @@ sandbox_filter(void)
     if (result == 0)
         result = seccomp_load(filter);
     if (result != 0)
-        log_warning(NULL, "goes on without a filter of system calls: %s", strerror(-result));
+        log_warning(NULL, "there is no filter of system calls: %s", strerror(-result));
     seccomp_release(filter);
 }

@@ -3,8 +3,8 @@
 #define GIMUX_PROCESS_SANDBOX_H
 
 /* From now on all threads can make only those system calls that the event loop and the storage thread need.
- * Execution of programs and the like end the process; what else is not allowed fails with ENOSYS. If the
- * system has no such filter, says so and goes on without. */
+ * Execution of programs and the like ends the process; whatever else is not allowed fails with ENOSYS. If
+ * there can be no such filter, a warning says why, and the process goes on as it is. */
 void sandbox_filter(void);
 
 #endif

@@ -2,7 +2,8 @@
 #ifndef GIMUX_PROCESS_TERMINAL_H
 #define GIMUX_PROCESS_TERMINAL_H
 
-/* Standard input, output and error lead nowhere from now on. */
+/* Standard input, output and error are /dev/null from now on; they stay what they are if that cannot be
+ * opened. */
 void leave_terminal(void);
 
 #endif

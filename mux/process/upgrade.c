@@ -3,12 +3,13 @@
  *
  *   the new one                              the old one
  *   reads its configuration
- *   TAKE  --------------------------------->  reads nothing more, lets nobody in; what it has been told goes
- * to SVMs, whose acknowledgements it waits for
+ *   TAKE  --------------------------------->  reads no more, lets nobody in; what it has been told goes to
+ *                                             SVMs, whose acknowledgements it waits for
  *         <---------------------------------  DATA: all that it has, with descriptors of all sockets
  *   opens doors that it has not been given,
- *   becomes who it is to be, goes behind its
- *   filter; its loop does not run
+ *   becomes the user of its configuration,
+ *   filters its system calls; its loop does
+ *   not run
  *   READY --------------------------------->
  *         <---------------------------------  GO
  *                                             says Bye to SVMs, exits
@@ -16,10 +17,10 @@
  *   dials SVMs, reads guests
  *
  * What a guest sends meanwhile waits in the kernel. Up to GO the old one can go on at any time as if nothing
- * had been: the new one has touched nothing that is shared. It does so if the new one ends, is not ready in
- * time, or if SVMs do not acknowledge: VM logs travel in their files, and what is only in memory does not
- * (Vm.log_descriptor is for that). Between GO and the end of the old one nobody serves a guest; after it,
- * only the new one does. */
+ * had happened: the new one has touched nothing that is shared. The old one does so if the new one ends or is
+ * not ready in time, or if SVMs do not acknowledge: VM logs travel in their files, and what is only in memory
+ * does not (Vm.log_descriptor is for that). Between GO and the end of the old one nobody serves a guest;
+ * after it, only the new one does. */
 #include "mux/process/upgrade.h"
 
 #include <errno.h>
@@ -32,12 +33,13 @@
 #include "mux/base/stats.h"
 #include "mux/process/keeper.h"
 
-#define SETTLE_MS 2000u
-#define STEP_MS   5u
-#define GIVE_MS   2000u /* that the other may take to read */
-#define GIVEN_MS                                                                                             \
-    (KEEPER_UPGRADE_MS - 2000) /* the keeper must not lose patience with one that was told GO                \
-                                */
+#define SETTLE_MS 2000u /* that SVMs may take to acknowledge what they have */
+#define STEP_MS   5u    /* between two looks whether they have */
+#define GIVE_MS   2000u /* that the other one may take to read, and to let go */
+
+/* That the whole of it may take: less than the keeper waits, which must not give up a new one that was told
+ * GO. */
+#define GIVEN_MS (KEEPER_UPGRADE_MS - 2000u)
 
 typedef Gimux__Handover__V1__Handover Message;
 
@@ -73,7 +75,7 @@ give(const struct upgrade *upgrade)
     export_counters(&parcel);
     route_export(upgrade->route, &parcel);
     door_list_export(upgrade->doors, &parcel);
-    parcel_add_socket(&parcel, &(*upgrade->conf)->admin, http_fd(*upgrade->http));
+    http_export(*upgrade->http, &parcel);
     guest_list_export(upgrade->guests, &parcel);
     good = handover_give(upgrade->socket, &parcel, GIVE_MS);
     log_info(NULL, "upgrade: %zu VMs, %zu sockets and %zu connections of drivers %s", message->n_vms,
@@ -90,11 +92,12 @@ set_frozen(struct upgrade *upgrade, bool frozen)
     if (frozen) {
         guest_list_pause(upgrade->guests);
         door_list_freeze(upgrade->doors);
+        http_freeze(*upgrade->http);
     } else {
         guest_list_resume(upgrade->guests);
         door_list_thaw(upgrade->doors);
+        http_thaw(*upgrade->http);
     }
-    http_freeze(*upgrade->http, frozen);
 }
 
 static void
@@ -123,14 +126,6 @@ upgrade_abort(struct upgrade *upgrade, const char *why)
         set_frozen(upgrade, false);
         route_stay(upgrade->route);
     }
-}
-
-/* From here on nothing here is ours. */
-static void __attribute__((noreturn)) end(struct upgrade *upgrade)
-{
-    log_info(NULL, "upgrade: ended, the new gimuxd goes on");
-    svm_list_bye(upgrade->svms, "gimuxd is upgraded");
-    _exit(0);
 }
 
 static void
@@ -186,8 +181,11 @@ on_word(void *arg, unsigned events)
         route_begin_leave(upgrade->route);
         loop_timer_start(upgrade->timer, 0);
     } else if (upgrade->state == UPGRADE_GIVEN && word == HANDOVER_READY) {
-        if (handover_say(upgrade->socket, HANDOVER_GO, NULL))
-            end(upgrade);
+        if (handover_say(upgrade->socket, HANDOVER_GO, NULL)) { /* from here on nothing here is ours */
+            log_info(NULL, "upgrade: ended, the new gimuxd goes on");
+            svm_list_bye(upgrade->svms, "gimuxd is upgraded");
+            _exit(0);
+        }
         upgrade_abort(upgrade, "the new one has ended");
     } else {
         upgrade_abort(upgrade, word < 0 ? "the new one has ended" : "the new one says what it should not");
@@ -207,7 +205,7 @@ void
 upgrade_begin(struct upgrade *upgrade, int socket)
 {
     if (upgrade->state != UPGRADE_NONE) {
-        upgrade_refuse(socket, "another one is at it");
+        upgrade_refuse(socket, "another upgrade is under way");
         return;
     }
     upgrade->watch = loop_watch_new(upgrade->loop, socket, on_word, upgrade);
@@ -241,13 +239,16 @@ import_counters(const Message *message)
 bool
 upgrade_take(struct upgrade *upgrade, int socket)
 {
-    char why[200] = "the old gimuxd is gone";
+    char why[200] = "the old gimuxd has ended";
 
     upgrade->socket = socket;
     if (!handover_say(socket, HANDOVER_TAKE, NULL) ||
-        !handover_take(socket, &upgrade->taken, KEEPER_UPGRADE_MS, why, sizeof(why)) ||
-        !route_import_boot(upgrade->route, upgrade->taken.message)) {
+        !handover_take(socket, &upgrade->taken, KEEPER_UPGRADE_MS, why, sizeof(why))) {
         log_error(NULL, "upgrade: nothing was handed over: %s", why);
+        return false;
+    }
+    if (!route_import_boot(upgrade->route, upgrade->taken.message)) {
+        log_error(NULL, "upgrade: what was handed over does not say which gimuxd it is from");
         return false;
     }
     log_info(NULL, "upgrade: taking over from %s", upgrade->taken.message->build);

@@ -40,7 +40,7 @@ struct worker {
     struct svm_list *svms;
     struct door_list *doors;
     struct http *http;
-    bool http_is_former; /* its socket is of the worker that this one relieves */
+    bool http_borrowed; /* its socket is that of the worker that this one relieves, which may go on with it */
     struct loop_timer *drain;
     struct loop_timer *flood;
     struct loop_timer *log;
@@ -82,7 +82,7 @@ on_reload(void *arg)
     struct conf *conf = load_logged(worker->conf->path);
     struct conf *old = worker->conf;
 
-    upgrade_abort(&worker->upgrade, "SIGHUP");
+    upgrade_abort(&worker->upgrade, "SIGHUP has come");
     if (worker->drain_until)
         log_warning(NULL, "reload: not while ending");
     if (!conf || worker->drain_until || !svm_list_set_conf(worker->svms, conf)) {
@@ -91,8 +91,9 @@ on_reload(void *arg)
         conf_free(conf);
         return;
     }
-    if (strcmp(conf->user, old->user) != 0 || conf->sandbox != old->sandbox)
-        log_warning(NULL, "reload: user and sandbox count when gimuxd is started or upgraded");
+    if (strcmp(conf->user, old->user) != 0 || conf->sandbox != old->sandbox ||
+        !address_equal(&conf->admin, &old->admin))
+        log_warning(NULL, "reload: user, sandbox and admin count when gimuxd is started or upgraded");
     worker->conf = conf;
     log_setup(conf->syslog != 0, conf->log_level);
     guest_list_set_conf(worker->guests, conf);
@@ -133,14 +134,14 @@ on_log(void *arg)
 static void
 say_undelivered(const struct worker *worker)
 {
+    uint64_t pending[VMLOG_SINKS];
     struct svm_snapshot svm;
 
+    route_pending_by_slot(worker->route, pending);
     for (unsigned place = 0; svm_snapshot(worker->svms, place, &svm); place++) {
-        uint64_t pending = svm_pending(worker->svms, place);
-
-        if (pending > 0)
+        if (pending[svm.slot] > 0)
             log_warning((&(struct log_who){ .solution = svm.solution }),
-                        "ending with %llu events not delivered; %s", (unsigned long long)pending,
+                        "ending with %llu events not delivered; %s", (unsigned long long)pending[svm.slot],
                         svm.durability == CONF_DELIVERED ? "drivers keep those that they still hold"
                                                          : "they stay in files");
     }
@@ -169,7 +170,7 @@ on_terminate(void *arg)
 
     if (worker->drain_until)
         return;
-    upgrade_abort(&worker->upgrade, "it is to end");
+    upgrade_abort(&worker->upgrade, "gimuxd is ending");
     log_info(NULL, "ending: waiting at most %u ms for SVMs", worker->conf->drain);
     worker->drain_until = loop_now() + worker->conf->drain;
     door_list_close(worker->doors);
@@ -195,7 +196,8 @@ raise_file_limit(const struct conf *conf)
         log_warning(NULL, "cannot have %llu descriptors: %s", (unsigned long long)wanted, strerror(errno));
 }
 
-/* Everything ends with the keeper, however that ends. Where the kernel cannot see to that, on_keeper does. */
+/* Everything ends with the keeper, however that ends. Where the kernel cannot see to that, on_keeper does. To
+ * be done again after every change of user, which unties it. */
 static bool
 tie_to_keeper(const struct worker *worker)
 {
@@ -218,7 +220,7 @@ on_keeper(void *arg, unsigned events)
         upgrade_begin(&worker->upgrade, fd);
     else if (fd >= 0)
         close(fd);
-    if (word < 0) { /* where nobody kills us for it */
+    if (word < 0) { /* where the kernel does not end us for it */
         log_error(NULL, "the keeper is gone");
         _exit(1);
     }
@@ -281,7 +283,7 @@ open_admin(struct worker *worker)
     int fd = door_list_take(worker->doors, address);
     char text[ADDRESS_TEXT_MAX];
 
-    worker->http_is_former = fd >= 0;
+    worker->http_borrowed = fd >= 0;
     if (fd < 0)
         fd = listen_open(address, 0600, &worker->user, LISTEN_PATIENCE_MS);
     worker->http = fd >= 0 ? http_new(worker->loop, address, fd, &view) : NULL;
@@ -291,7 +293,7 @@ open_admin(struct worker *worker)
     return worker->http;
 }
 
-/* What is opened as who started us. */
+/* What is opened as the user who started us. */
 static bool
 open_doors(struct worker *worker, int takeover)
 {
@@ -304,7 +306,7 @@ open_doors(struct worker *worker, int takeover)
     return open_admin(worker);
 }
 
-/* What is opened again when the configuration is, as the user who will do that. */
+/* What a reload opens again, as the user who will do that. */
 static bool
 open_files(struct worker *worker, bool taken)
 {
@@ -345,7 +347,7 @@ stop(struct worker *worker)
     if (!worker->loop)
         return;
     http_free(worker->http);
-    if (worker->doors) { /* all is there that they stand on */
+    if (worker->doors) { /* and with them all that was made before them */
         route_finish(worker->route);
         door_list_close(worker->doors);
         guest_list_close(worker->guests, "gimuxd ends");
@@ -364,12 +366,14 @@ stop(struct worker *worker)
     loop_free(worker->loop);
 }
 
-/* The one that was to be relieved goes on: nothing of it is touched. */
+/* The worker that was to be relieved goes on: what this one has opened is removed, and nothing of that one's
+ * is touched. */
 static void __attribute__((noreturn)) abandon(struct worker *worker)
 {
-    if (worker->http && !worker->http_is_former)
+    if (worker->http && !worker->http_borrowed)
         unlink(worker->conf->admin.path);
-    door_list_abandon(worker->doors);
+    if (worker->doors)
+        door_list_abandon(worker->doors);
     _exit(1);
 }
 

@@ -6,9 +6,10 @@
 
 #include "mux/base/conf.h"
 
-/* Runs until the keeper says that it is enough, or is gone. `control` is the socket to the keeper, `takeover`
- * one to the worker that is to be relieved, or -1 (keeper.h). Owns the configuration. Returns the exit
- * status. */
+/* Runs until SIGTERM or SIGINT ends it; until another worker has taken its place, or the keeper is gone, in
+ * which cases the process exits. `control` is the socket to the keeper, `takeover` one to the worker that
+ * this one relieves, or -1 (keeper.h); `foreground`: it does not leave the terminal. Takes over all of these,
+ * and frees the configuration. Returns the exit status. */
 int worker_run(struct conf *conf, int control, int takeover, bool foreground);
 
 #endif

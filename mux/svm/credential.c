@@ -93,28 +93,22 @@ credential_meet(struct credential *credential, const struct tls *tls)
 
 /* ---- time ---- */
 
-/* "our certificate /etc/gimux/gimuxd.pem" */
-static const char *
-name_part(enum credential_part part, const struct conf_solution *solution, char out[CONF_PATH_MAX + 32])
+static void
+warn(const struct credential *credential, enum credential_part part, const struct conf_solution *solution,
+     int64_t now)
 {
     static const char *const words[] = { [CREDENTIAL_OWN] = "our certificate ",
                                          [CREDENTIAL_PEER] = "the SVM's certificate",
                                          [CREDENTIAL_CRL] = "the revocation list in " };
     const char *path = part == CREDENTIAL_OWN ? solution->cert : part == CREDENTIAL_CRL ? solution->crl : "";
-
-    snprintf(out, CONF_PATH_MAX + 32, "%s%s", words[part], path);
-    return out;
-}
-
-static void
-warn(const struct expiry *expiry, const char *what, const struct conf_solution *solution, int64_t now)
-{
     struct log_who about = who(solution);
-    long long days = expiry_days(expiry, now);
-    time_t end = expiry->end;
+    long long days = expiry_days(&credential->parts[part], now);
+    time_t end = credential->parts[part].end;
     struct tm tm;
+    char what[CONF_PATH_MAX + 32];
     char date[32];
 
+    snprintf(what, sizeof(what), "%s%s", words[part], path);
     strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&end, &tm));
     if (days < 0)
         log_warning(&about, "%s has expired: %s; new connections fail until it is replaced", what, date);
@@ -127,7 +121,6 @@ warn(const struct expiry *expiry, const char *what, const struct conf_solution *
 int64_t
 credential_watch(struct credential *credential, const struct conf_solution *solution)
 {
-    char what[CONF_PATH_MAX + 32];
     int64_t now = time(NULL);
     int64_t next = INT64_MAX;
 
@@ -136,7 +129,7 @@ credential_watch(struct credential *credential, const struct conf_solution *solu
         int64_t due;
 
         if (expiry_due(expiry, now))
-            warn(expiry, name_part(part, solution, what), solution, now);
+            warn(credential, part, solution, now);
         due = expiry_next(expiry, now);
         if (due < next)
             next = due;

@@ -1,4 +1,4 @@
-/* When a certificate or a revocation list ends: how many days it has, and when that is worth a warning. */
+/* When a certificate or a revocation list ends: how many days are left, and when that is worth a warning. */
 #ifndef GIMUX_SVM_EXPIRY_H
 #define GIMUX_SVM_EXPIRY_H
 
@@ -10,16 +10,17 @@ struct expiry {
     unsigned told; /* how many of the marks have been told of */
 };
 
-/* Marks: 30, 7 and 1 days before the end, and the end. Which is the first that matters: */
+/* The marks are 30, 7 and 1 days before the end, and the end. Which is the first that matters: */
 enum expiry_first { EXPIRY_DAYS_30 = 0, EXPIRY_END = 3 };
 
-/* Another end than it had: it is another certificate, and warnings start afresh. */
+/* Sets the end, a Unix time. If it had another one, it is another certificate, and warnings start afresh. */
 void expiry_set(struct expiry *expiry, int64_t end, enum expiry_first first);
 
-/* Whole days left at `now`: 0 is less than one; -1 for the first day after the end, and so on. */
+/* Whole days left at `now`, a Unix time as below: 0 is less than one; -1 for the first day after the end, and
+ * so on. */
 int64_t expiry_days(const struct expiry *expiry, int64_t now);
 
-/* Whether a mark was passed that has not been told of; it has been then. */
+/* Whether a mark has been passed that has not been told of. The caller tells of it: it counts as told. */
 bool expiry_due(struct expiry *expiry, int64_t now);
 
 /* Seconds from `now` to the next mark, at least 1; INT64_MAX: none. */

@@ -1,4 +1,4 @@
-/* What a link is inside, for svm*.c alone. */
+/* What a link is inside, for the files of this room alone. */
 #ifndef GIMUX_SVM_INNER_H
 #define GIMUX_SVM_INNER_H
 
@@ -20,7 +20,7 @@ struct svm_list {
     struct route *route;
     const struct conf *conf;
     LIST_HEAD(svm_links, svm) svms; /* in the order of altitude */
-    struct loop_timer *expiry;      /* looks what ends; made with the first configuration */
+    struct loop_timer *expiry;      /* for svm_list_watch_expiry; made by svm_list_set_conf */
 };
 
 #define SVM_ERROR_MAX TEXT_SHOWN_MAX /* bytes of a reason, NUL included */
@@ -28,38 +28,41 @@ struct svm_list {
 struct svm {
     struct svm_list *list;
     struct conf_solution conf;
-    struct sink *sink; /* the route's, as long as the link */
+    struct sink *sink; /* the route's; as long as the link is in the list */
     enum svm_state state;
     struct credential credential;
     struct conn *conn;
     struct loop_lookup *lookup;
-    struct loop_timer *timer; /* the next attempt; while up, the heartbeat */
-    uint32_t redial;          /* ms until the next attempt, doubled by each */
-    uint64_t heard;
-    uint64_t up_since; /* loop_now of the SVM's hello */
-    char name[VM_TEXT_MAX];
-    char last_error[SVM_ERROR_MAX];
+    struct loop_timer *timer;       /* the next attempt; while up, the heartbeat */
+    uint32_t redial;                /* ms until the next attempt, doubled by each */
+    uint64_t heard;                 /* loop_now of the last bytes; while greeting, of the connection */
+    uint64_t up_since;              /* loop_now of the SVM's hello */
+    char name[VM_TEXT_MAX];         /* of the last SvmHello */
+    char last_error[SVM_ERROR_MAX]; /* why the link is not up; "" once it is */
     LIST_ENTRY(svm) in_list;
 };
 
-/* Adds a solution behind the others and dials it. `tls` is the link's from now on; on false, which is out of
- * memory, it stays the caller's. */
+/* Adds a solution behind the others and dials it; `conf` is copied. `tls` is the link's from now on. False if
+ * out of memory or if the route takes no more sinks: then `tls` stays the caller's. */
 bool svm_add(struct svm_list *list, const struct conf_solution *conf, struct tls_context *tls);
 
-/* Takes the solution from the list and from the route; what it is goes when its connection is closed. */
+/* Takes the solution from the list and from the route, for that reason. It is freed now, or when its
+ * connection has closed. */
 void svm_remove(struct svm *svm, const char *reason);
 
-/* What the configuration says now; what changed takes effect. `tls` is the link's from now on. */
+/* Puts what the configuration says now (`conf` is copied) and `tls`, which is the link's from now on, in
+ * force. A link whose options have changed connects anew. */
 void svm_change(struct svm *svm, const struct conf_solution *conf, struct tls_context *tls);
 
-/* The state as one word. */
+/* The state as one word, static. */
 const char *svm_state_name(enum svm_state state);
 
-/* Says Bye if the link is up. */
+/* Says Bye with that reason if the link is up. */
 void svm_say_bye(struct svm *svm, const char *reason);
 
-/* Warns of what ends; looks again when the next mark is reached. Called when there is something new to look
- * at, too; `list` is a struct svm_list. */
+/* Warns of certificates and lists that end soon, and sets the timer for the next look: at the next mark, and
+ * within an hour in any case, since the wall clock may be set. Also called when there is something new to
+ * look at. `list` is a struct svm_list. */
 void svm_list_watch_expiry(void *list);
 
 #endif

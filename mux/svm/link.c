@@ -2,7 +2,7 @@
  *
  *   WAITING -> RESOLVING -> CONNECTING -> GREETING -> UP
  *      ^           |            |            |        |
- *      +-----------+------ disconnect(reason) --------+      REMOVED: when the configuration has it no more
+ *      +-----------+------ disconnect(reason) --------+      REMOVED: it is no longer configured
  *
  * The link lives as long as its solution is configured; its sink in the route lives as long as the link,
  * connected or not, because events wait for it. */
@@ -84,7 +84,7 @@ link_down(struct svm *svm, const char *reason)
 
     if (svm->state == SVM_UP) {
         route_sink_down(svm->list->route, svm->sink);
-        if (loop_now() - svm->up_since >= svm->conf.heartbeat) /* it was not in vain */
+        if (loop_now() - svm->up_since >= svm->conf.heartbeat) /* it has worked */
             wait = with_jitter(svm->redial = REDIAL_MIN_MS);
     }
     take_text(reason, text, sizeof(text));
@@ -96,8 +96,8 @@ link_down(struct svm *svm, const char *reason)
     loop_timer_start(svm->timer, wait);
 }
 
-/* Ends the connection from this side. link_down follows when it says that it is closed. Returns false, for
- * those who return whether to go on. */
+/* Ends the connection from this side; link_down follows when that says that it is closed. Returns false, for
+ * callers that return whether to go on. */
 static bool __attribute__((format(printf, 2, 3))) protocol_error(struct svm *svm, const char *format, ...)
 {
     char reason[SVM_ERROR_MAX];
@@ -172,7 +172,7 @@ on_hello(struct svm *svm, Gimux__V1__Frame *frame)
     if (hello->version != 1)
         return protocol_error(svm, "SvmHello: version %u, expected 1", hello->version);
     take_text(hello->name, svm->name, sizeof(svm->name));
-    frame->body_case = GIMUX__V1__FRAME__BODY__NOT_SET; /* the sink owns it now */
+    frame->body_case = GIMUX__V1__FRAME__BODY__NOT_SET; /* the sink owns the hello now */
     frame->svm_hello = NULL;
     why = route_sink_up(svm->list->route, svm->sink, hello);
     if (why)
@@ -220,7 +220,7 @@ on_frame(struct svm *svm, Gimux__V1__Frame *frame)
     Gimux__V1__Pong pong = GIMUX__V1__PONG__INIT;
 
     switch (frame->body_case) {
-    case GIMUX__V1__FRAME__BODY_ACK: /* as encoders do not write it; see take_frame */
+    case GIMUX__V1__FRAME__BODY_ACK: /* in an unusual encoding; take_frame has taken the usual one */
         for (size_t i = 0; i < frame->ack->n_streams; i++)
             if (!acknowledge(svm, frame->ack->streams[i]->stream, frame->ack->streams[i]->sequence))
                 return false;
@@ -295,8 +295,8 @@ on_data(void *arg, const uint8_t *buf, size_t len)
 
 /* ---- connecting ---- */
 
-/* Whether the SVM's certificate is good as far as it has been shown; if not, the connection ends. The lists
- * in force may be newer than those that its handshake went by. */
+/* Whether the SVM's certificate, if it has shown one, is good; if not, the connection ends. The lists in
+ * force may be newer than those that the handshake went by. */
 static bool
 check_revocation(struct svm *svm)
 {
@@ -517,16 +517,6 @@ svm_add(struct svm_list *list, const struct conf_solution *conf, struct tls_cont
     return true;
 }
 
-/* The name that is being resolved is not the one any more. */
-static void
-begin_again(struct svm *svm)
-{
-    loop_lookup_cancel(svm->lookup);
-    svm->lookup = NULL;
-    attempt(svm);
-}
-
-/* The lists of a configuration that goes away must not be pointed to. */
 void
 svm_change(struct svm *svm, const struct conf_solution *conf, struct tls_context *tls)
 {
@@ -535,7 +525,7 @@ svm_change(struct svm *svm, const struct conf_solution *conf, struct tls_context
     credential_set(&svm->credential, tls);
     svm->conf = *conf;
     if (same) {
-        sink_move_conf(svm->sink, &svm->conf);
+        sink_move_conf(svm->sink, &svm->conf); /* the old configuration, with the lists in it, goes away */
         check_revocation(svm);
         return;
     }
@@ -547,10 +537,13 @@ svm_change(struct svm *svm, const struct conf_solution *conf, struct tls_context
     if (svm->state == SVM_UP)
         set_state(svm, SVM_GREETING); /* until the connection says that it is closed */
     svm->redial = REDIAL_MIN_MS;
-    if (svm->state == SVM_WAITING)
+    if (svm->state == SVM_WAITING) {
         loop_timer_start(svm->timer, 0);
-    else if (svm->state == SVM_RESOLVING)
-        begin_again(svm);
+    } else if (svm->state == SVM_RESOLVING) { /* a name that may be another one now */
+        loop_lookup_cancel(svm->lookup);
+        svm->lookup = NULL;
+        attempt(svm);
+    }
 }
 
 void

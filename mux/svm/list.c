@@ -7,7 +7,7 @@
 #include "mux/svm/inner.h"
 #include "proto/delimited.h"
 
-#define EXPIRY_SECONDS 3600 /* longest time between two looks at what ends */
+#define EXPIRY_SECONDS 3600 /* the longest time between two looks at what ends */
 
 struct svm_list *
 svm_list_new(struct loop *loop, struct route *route, const struct conf *conf)
@@ -84,8 +84,6 @@ load_tls(const struct svm_list *list, const struct conf *conf,
     return good;
 }
 
-/* Warns of what ends; looks again when the next mark is reached, within an hour in any case: the wall clock
- * may be set. */
 void
 svm_list_watch_expiry(void *arg)
 {
@@ -116,7 +114,7 @@ svm_list_set_conf(struct svm_list *list, const struct conf *conf)
     for (svm = LIST_FIRST(&list->svms); svm; svm = next) {
         next = LIST_NEXT(svm, in_list);
         if (!find_conf(conf, svm->conf.name))
-            svm_remove(svm, "the configuration has it no more");
+            svm_remove(svm, "it is no longer in the configuration");
     }
     list->conf = conf;
     for (unsigned i = 0; i < conf->solution_count; i++) {
@@ -165,21 +163,13 @@ svm_memory_bound(void)
 
 /* ---- what operators see ---- */
 
-static const struct svm *
-svm_at(const struct svm_list *list, unsigned place)
+bool
+svm_snapshot(const struct svm_list *list, unsigned place, struct svm_snapshot *out)
 {
     const struct svm *svm = LIST_FIRST(&list->svms);
 
     while (svm && place-- > 0)
         svm = LIST_NEXT(svm, in_list);
-    return svm;
-}
-
-bool
-svm_snapshot(const struct svm_list *list, unsigned place, struct svm_snapshot *out)
-{
-    const struct svm *svm = svm_at(list, place);
-
     if (!svm)
         return false;
     *out = (struct svm_snapshot){ .altitude = svm->conf.altitude,
@@ -202,12 +192,4 @@ svm_snapshot(const struct svm_list *list, unsigned place, struct svm_snapshot *o
     }
     sink_snapshot(list->route, svm->sink, &out->sink);
     return true;
-}
-
-uint64_t
-svm_pending(const struct svm_list *list, unsigned place)
-{
-    const struct svm *svm = svm_at(list, place);
-
-    return svm ? route_pending(list->route, svm->sink) : 0;
 }

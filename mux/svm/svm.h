@@ -23,20 +23,20 @@ void svm_list_free(struct svm_list *list);
 /* Makes the list what the configuration says: solutions that are new are added and dialled, those that are
  * gone removed, those that changed connect anew, the others are left alone. TLS files are read again for all,
  * and used from the next connection on; a link ends if the SVM's certificate is revoked now. Returns false,
- * having changed nothing, if a solution's TLS files cannot be used; each is logged. The caller keeps conf
- * until the next call. */
+ * having changed nothing, if a solution's TLS files cannot be used, each of which is logged, or if memory is
+ * out. `conf` must stay until the next call. */
 bool svm_list_set_conf(struct svm_list *list, const struct conf *conf);
 
 /* Whether the TLS files of all solutions can be used; each that cannot is logged, and what ends soon. */
 bool svm_check_conf(const struct conf *conf);
 
-/* Says Bye to all SVMs that are up, as far as their sockets take it. */
+/* Says Bye with that reason to all SVMs that are up, as far as their sockets take it; the links stay. */
 void svm_list_bye(struct svm_list *list, const char *reason);
 
-/* Says BYE and closes. */
+/* Says the same, and removes all links. */
 void svm_list_close(struct svm_list *list, const char *reason);
 
-/* The most memory that links can take, in bytes. */
+/* The most memory that connections to SVMs can take, in bytes, with as many solutions as there can be. */
 uint64_t svm_memory_bound(void);
 
 /* ---- what operators see ---- */
@@ -50,10 +50,10 @@ struct svm_snapshot {
     enum conf_durability durability;
     const char *state; /* a word: waiting, resolving, connecting, greeting, up */
     bool up;
-    char name[VM_TEXT_MAX]; /* of the SvmHello; "" before it */
-    char last_error[TEXT_SHOWN_MAX];
-    /* Whole days until something of the link ends, negative when it has; has_days false: there is no such
-     * thing. By enum credential_part. */
+    char name[VM_TEXT_MAX];          /* of the last SvmHello; "" before the first */
+    char last_error[TEXT_SHOWN_MAX]; /* why it is not up; "" once it is */
+    /* By enum credential_part: whole days until that ends, negative when it has; has_days false: there is no
+     * such thing. */
     int64_t days[CREDENTIAL_PARTS];
     bool has_days[CREDENTIAL_PARTS];
     unsigned slot; /* of its sink: see route_pending_by_slot */
@@ -62,8 +62,5 @@ struct svm_snapshot {
 
 /* The solution at that place in the order of altitude, from 0. False if there are no more. */
 bool svm_snapshot(const struct svm_list *list, unsigned place, struct svm_snapshot *out);
-
-/* Events that are not settled for that solution. Walks over all VMs. */
-uint64_t svm_pending(const struct svm_list *list, unsigned place);
 
 #endif

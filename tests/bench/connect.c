@@ -38,9 +38,8 @@ calm_memory(struct run *run)
     return now;
 }
 
-/* Receivers read and acknowledge while drivers come, since gimuxd tells of that. */
-static bool
-open_and_read(struct run *run, const struct run_conf *conf)
+bool
+connect_open(struct run *run, const struct run_conf *conf)
 {
     if (!run_open(run, conf))
         return false;
@@ -57,7 +56,7 @@ connect_idle(const struct run_conf *conf, struct connect_result *result)
     bool good = false;
 
     memset(result, 0, sizeof(*result));
-    if (open_and_read(&run, conf)) {
+    if (connect_open(&run, conf)) {
         good = run_join(&run, FIRST_VMS);
         before = calm_memory(&run);
         good = good && run_join(&run, conf->producers - FIRST_VMS);
@@ -107,7 +106,7 @@ connect_one(struct storm *storm)
 static void
 ask(struct storm *storm)
 {
-    if (storm->asked == 0 && system_gimuxd_ping(storm->probe))
+    if (storm->asked == 0 && system_gimuxd_ping(storm->probe, 0))
         storm->asked = wire_clock();
 }
 
@@ -162,7 +161,7 @@ connect_storm(const struct run_conf *conf, struct connect_result *result)
     bool good = false;
 
     memset(result, 0, sizeof(*result));
-    if (open_and_read(&run, conf)) {
+    if (connect_open(&run, conf)) {
         storm.poller = epoll_create1(EPOLL_CLOEXEC);
         if (run_join(&run, 1)) {
             struct epoll_event event = { .events = EPOLLIN, .data.ptr = &run.producers.all[0] };

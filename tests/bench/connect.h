@@ -11,6 +11,10 @@ struct connect_result {
     double rss_mb;
 };
 
+/* run_open; receivers then read and acknowledge while drivers come, since gimuxd tells of that. On true
+ * receivers_stop must follow; run_close in any case. */
+bool connect_open(struct run *run, const struct run_conf *conf);
+
 /* Some VMs connect, and then the others; the memory is what these have added. */
 bool connect_idle(const struct run_conf *conf, struct connect_result *result);
 

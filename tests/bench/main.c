@@ -264,16 +264,22 @@ do_row(struct bench *bench, struct row *row, struct run_result *limit, bool *has
                              .warm = options->seconds * WARM_PART,
                              .seconds = options->seconds,
                              .ack_us = options->ack_us,
+                             .calm = scenario->kind == SCENARIO_ASK,
                              .verbose = options->verbose,
                              .wrap = options->wrap,
                              .gimuxd = options->gimuxd,
                              .programs = options->programs };
     struct connect_result connected;
+    struct ask_result asked;
     struct run_result result;
     struct run run;
     bool good;
 
-    if (scenario->kind != SCENARIO_FLOW) {
+    if (scenario->kind == SCENARIO_ASK) {
+        good = ask_measure(&conf, scenario->path, &asked);
+        if (good)
+            report_ask(row, &asked);
+    } else if (scenario->kind != SCENARIO_FLOW) {
         good = scenario->kind == SCENARIO_IDLE ? connect_idle(&conf, &connected)
                                                : connect_storm(&conf, &connected);
         if (good)

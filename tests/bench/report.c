@@ -7,8 +7,10 @@
 #include <string.h>
 
 static const char *const names[MEASURES] = {
-    "cpu_s_per_million", "deliveries_per_s", "ratio_to_limit", "p50_us",     "p99_us",
-    "p99_to_limit",      "rss_mb",           "kib_per_vm",     "welcome_ms", "longest_ms"
+    "cpu_s_per_million", "deliveries_per_s", "ratio_to_limit", "p50_us",       "p99_us",
+    "p99_to_limit",      "rss_mb",           "kib_per_vm",     "welcome_ms",   "longest_ms",
+    "quiet_p50_us",      "quiet_p99_us",     "quiet_most_us",  "asked_p50_us", "asked_p99_us",
+    "asked_most_us",     "reply_kib",        "reply_ms"
 };
 
 static void
@@ -50,6 +52,20 @@ report_connect(struct row *row, const struct connect_result *result)
         add(row, WELCOME_MS, result->welcome_ms);
         add(row, LONGEST_MS, result->longest_ms);
     }
+}
+
+void
+report_ask(struct row *row, const struct ask_result *result)
+{
+    add(row, RSS_MB, result->rss_mb);
+    add(row, QUIET_P50_US, result->quiet.p50);
+    add(row, QUIET_P99_US, result->quiet.p99);
+    add(row, QUIET_MOST_US, result->quiet.most);
+    add(row, ASKED_P50_US, result->asked.p50);
+    add(row, ASKED_P99_US, result->asked.p99);
+    add(row, ASKED_MOST_US, result->asked.most);
+    add(row, REPLY_KIB, result->reply_kib);
+    add(row, REPLY_MS, result->reply_ms);
 }
 
 /* ---- medians ---- */
@@ -145,6 +161,31 @@ put_connect(const struct row *row)
     printf("\n");
 }
 
+static void
+put_ask(const struct row *row)
+{
+    static const struct {
+        const char *name;
+        enum measure p50, p99, most;
+    } lines[] = { { "not asked", QUIET_P50_US, QUIET_P99_US, QUIET_MOST_US },
+                  { "asked", ASKED_P50_US, ASKED_P99_US, ASKED_MOST_US } };
+    struct spread size = spread_of(row, REPLY_KIB), time = spread_of(row, REPLY_MS);
+
+    if (row->samples[RSS_MB].count == 0) {
+        printf("  %-15s  failed\n", row->system->name);
+        return;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        struct spread p99 = spread_of(row, lines[i].p99);
+
+        printf("  %-15s  %-9s  a PONG after p50 %.2f ms, p99 %.2f ms (%.2f to %.2f), max %.2f ms\n",
+               i == 0 ? row->system->name : "", lines[i].name, spread_of(row, lines[i].p50).median / 1e3,
+               p99.median / 1e3, p99.least / 1e3, p99.most / 1e3, spread_of(row, lines[i].most).most / 1e3);
+    }
+    printf("  %-15s  a reply of %.0f KiB takes %.0f ms (%.0f to %.0f)\n", "", size.median, time.median,
+           time.least, time.most);
+}
+
 void
 report_table(const struct row *rows, unsigned count)
 {
@@ -165,6 +206,8 @@ report_table(const struct row *rows, unsigned count)
         last = row->scenario;
         if (row->scenario->kind == SCENARIO_FLOW)
             put_flow(row);
+        else if (row->scenario->kind == SCENARIO_ASK)
+            put_ask(row);
         else
             put_connect(row);
     }

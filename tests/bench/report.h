@@ -2,6 +2,7 @@
 #ifndef GIMUX_BENCH_REPORT_H
 #define GIMUX_BENCH_REPORT_H
 
+#include "tests/bench/ask.h"
 #include "tests/bench/connect.h"
 #include "tests/bench/run.h"
 #include "tests/bench/scenario.h"
@@ -19,6 +20,14 @@ enum measure {
     KIB_PER_VM,
     WELCOME_MS,
     LONGEST_MS,
+    QUIET_P50_US,
+    QUIET_P99_US,
+    QUIET_MOST_US,
+    ASKED_P50_US,
+    ASKED_P99_US,
+    ASKED_MOST_US,
+    REPLY_KIB,
+    REPLY_MS,
     MEASURES
 };
 
@@ -41,6 +50,7 @@ struct row {
 /* Enters one repetition; `limit` is that of the limit in the same repetition, or NULL. */
 void report_flow(struct row *row, const struct run_result *result, const struct run_result *limit);
 void report_connect(struct row *row, const struct connect_result *result);
+void report_ask(struct row *row, const struct ask_result *result);
 
 void report_table(const struct row *rows, unsigned count);
 

@@ -23,6 +23,7 @@ struct run_conf {
     double warm;     /* seconds before the stretch */
     double seconds;  /* of the stretch */
     unsigned ack_us; /* how long receivers may hold back acknowledgements */
+    bool calm;       /* gimuxd sends no heartbeats, and takes nobody for lost who sends none */
     bool verbose;
     const char *wrap;     /* words before the command of the system, or NULL */
     const char *gimuxd;   /* the program */

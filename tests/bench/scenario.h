@@ -12,6 +12,7 @@ enum scenario_kind {
     SCENARIO_FLOW,  /* events flow */
     SCENARIO_IDLE,  /* VMs are connected and say nothing: memory */
     SCENARIO_STORM, /* drivers connect all at once: time */
+    SCENARIO_ASK,   /* an operator asks while a driver waits for PONGs */
 };
 
 struct scenario {
@@ -25,6 +26,7 @@ struct scenario {
     enum mix_drivers drivers;
     uint32_t size;       /* bytes of a record; 0: as in the traces */
     const char *systems; /* names, each between spaces; NULL: all */
+    const char *path;    /* SCENARIO_ASK: what is asked for */
 };
 
 /* All of them, ended by one without a name. */

@@ -49,9 +49,10 @@ write_solution(const struct run *run, unsigned index, uint16_t port, char *out, 
                  dir, dir, dir);
     return (size_t)snprintf(out, room,
                             "solution \"svm%u\" {\n    altitude = %u\n    address = \"%s:127.0.0.1:%u\"\n"
-                            "    durability = %s\n%s}\n",
+                            "    durability = %s\n%s%s}\n",
                             index, 100 - index, system->tls ? "tls" : "tcp", port,
-                            system->durable ? "process" : "delivered", tls);
+                            system->durable ? "process" : "delivered", tls,
+                            run->conf->calm ? "    heartbeat = 60m\n" : "");
 }
 
 static bool
@@ -92,6 +93,8 @@ start(struct run *run)
                            "pid_file = \"%s/gimuxd.pid\"\nadmin = \"unix:%s/admin.sock\"\n"
                            "doors {\n    shared = \"unix:%s\"\n}\n%s",
                            dir, dir, run->socket, run->conf->wrap ? "sandbox = false\n" : "");
+    if (run->conf->calm)
+        len += (size_t)snprintf(conf + len, sizeof(conf) - len, "heartbeat = 30m\nsilence = 60m\n");
     if (vms > 1024) /* more than the default */
         len += (size_t)snprintf(conf + len, sizeof(conf) - len,
                                 "limits {\n    vms = %u\n    connections = %u\n}\n", vms, vms * 2);
@@ -158,10 +161,11 @@ system_gimuxd_hello(const struct producer *producer)
 }
 
 bool
-system_gimuxd_ping(const struct producer *producer)
+system_gimuxd_ping(const struct producer *producer, uint64_t token)
 {
     struct gr_record ping = { .type = GR_PING };
 
+    ping.body.ping.token = token;
     return send_record(producer->fd, &ping);
 }
 

@@ -4,8 +4,9 @@
 
 #include "tests/bench/producer.h"
 
-/* Sends HELLO of a producer that is connected, and PING. False if the connection took it not. */
+/* Sends HELLO of a producer that is connected, and PING, whose PONG will bear the token. False if the
+ * connection does not take it. */
 bool system_gimuxd_hello(const struct producer *producer);
-bool system_gimuxd_ping(const struct producer *producer);
+bool system_gimuxd_ping(const struct producer *producer, uint64_t token);
 
 #endif

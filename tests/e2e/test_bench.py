@@ -100,6 +100,17 @@ def test_latency_of_a_paced_run(tmp_path):
     assert rows["gimuxd"]["deliveries_per_s"] < 200000  # 3 times the rate, and what the drain adds
 
 
+@pytest.mark.parametrize("scenario", ["status", "metrics"])
+def test_what_asking_costs(tmp_path, scenario):
+    rows, table = bench(tmp_path, "--scenario", scenario)
+    row = rows["gimuxd"]
+    assert 0 < row["quiet_p50_us"] <= row["quiet_p99_us"] <= row["quiet_most_us"]
+    assert 0 < row["asked_p50_us"] <= row["asked_p99_us"] <= row["asked_most_us"]
+    assert row["reply_kib"] > 4096 * 5 * 40 / 1024  # five metrics of each VM, each with its UUID
+    assert row["reply_ms"] > 1
+    assert "4,096 VMs" in table
+
+
 @pytest.mark.parametrize("what", ["del records[1]", "records[0], records[1] = records[1], records[0]"])
 def test_who_loses_or_reorders_is_marked(tmp_path, what):
     programs = tmp_path / "programs"

@@ -397,7 +397,7 @@ def test_sigterm_and_sighup_wait_for_the_end_of_the_upgrade(world):
     world.gimuxd.wait_err("upgrade: starting")
     new, = wait_for("the new one", lambda: [p for p in children(world.gimuxd.process.pid) if is_sleep(p)])
     world.gimuxd.kill(signal.SIGUSR2)
-    world.gimuxd.wait_err("upgrade: not now, gimuxd is at it already")
+    world.gimuxd.wait_err("upgrade: not now, gimuxd is being upgraded already")
     world.gimuxd.kill(signal.SIGHUP)
     world.gimuxd.kill(signal.SIGTERM)
     os.kill(new, signal.SIGKILL)
