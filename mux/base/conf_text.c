@@ -8,13 +8,25 @@
 #include <string.h>
 #include <sys/stat.h>
 
+static unsigned
+line_of(const char *text, const char *at)
+{
+    unsigned line = 1;
+
+    for (; text < at; text++)
+        line += *text == '\n';
+    return line;
+}
+
 static char *
 read_file(const char *path, FILE *errors)
 {
     FILE *file = fopen(path, "re");
     struct stat info;
     char *text = NULL;
+    const char *nul;
     size_t len = 0;
+    bool good = false;
 
     if (!file || fstat(fileno(file), &info) != 0) {
         fprintf(errors, "%s: cannot be read: %s\n", path, strerror(errno));
@@ -28,11 +40,13 @@ read_file(const char *path, FILE *errors)
             fprintf(errors, "%s: cannot be read: %s\n", path, strerror(errno));
         else if (len > CONF_TEXT_MAX)
             fprintf(errors, "%s: expected at most %zu bytes\n", path, CONF_TEXT_MAX);
-        else if (memchr(text, '\0', len))
-            fprintf(errors, "%s: has a NUL byte in it, expected text\n", path);
+        else if ((nul = memchr(text, '\0', len)))
+            fprintf(errors, "%s:%u: a NUL byte, expected text\n", path, line_of(text, nul));
         else
+            good = true;
+        if (good) {
             text[len] = '\0';
-        if (ferror(file) || len > CONF_TEXT_MAX || memchr(text, '\0', len)) {
+        } else {
             free(text);
             text = NULL;
         }
@@ -61,16 +75,6 @@ blank(char *from, const char *end)
     for (; from < end; from++)
         if (*from != '\n')
             *from = ' ';
-}
-
-static unsigned
-line_of(const char *text, const char *at)
-{
-    unsigned line = 1;
-
-    for (; text < at; text++)
-        line += *text == '\n';
-    return line;
 }
 
 /* As the parser has it: # begins a comment anywhere outside of quotes, // and a slash with a star only where

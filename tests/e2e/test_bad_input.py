@@ -107,7 +107,8 @@ AFTER_HELLO = {
     "far sequence": (d.file(2**64 - 1, "/a"), f"sequence {2**64 - 1}, expected 1"),
     "LOST with a hole": (d.lost(5, 9), "sequence 5, expected 1"),
     "LOST that ends before it begins": (d.file(1, "/a") + d.lost(2, 1), "LOST"),
-    "LOST without end": (d.lost(1, 2**64 - 1), f"LOST record: {2**64 - 1} events, expected at most {2**32 - 1}"),
+    "LOST without end": (d.lost(1, 2**63 - 1), f"LOST record: {2**63 - 1} events, expected at most {2**32 - 1}"),
+    "LOST beyond the end": (d.lost(1, 2**64 - 1), f"LOST record: last sequence is {2**64 - 1}, expected 1 to {2**63 - 1}"),
     "LOST of 2^32": (d.lost(1, 2**32), f"LOST record: {2**32} events, expected at most"),
     "LOST of number 0": (d.lost(0, 3), "LOST"),
     "operation 0": (d.file(1, "/a", op=0), "FILE"),
@@ -265,12 +266,12 @@ def test_repetitions_are_ignored(world):
 
 
 def test_first_held_far_ahead(world):
-    """A hole of 2^64 sequences is one gap at most, not a VM log full of them, nor a turn of a second."""
+    """A hole of 2^63 sequences is one gap at most, not a VM log full of them, nor a turn of a second."""
     with Beside(world) as beside, d.Driver(world.shared) as first:
         first.say_hello().events(1).expect_ack(1)
         used = world.metrics()["gimux_log_bytes"]
         with d.Driver(world.shared, first.vm, first.boot) as liar:
-            (answer,) = liar.send_hello(first_held=2**64 - 1).expect_end()
+            (answer,) = liar.send_hello(first_held=2**63 - 1).expect_end()
         assert (answer.type, answer.code) == (d.REJECT, d.REJECT_LIMIT)
         assert world.metrics()["gimux_log_bytes"] <= used + 65536
         with d.Driver(world.shared, first.vm, first.boot) as again:
@@ -283,7 +284,7 @@ def test_first_held_far_ahead(world):
 
 def test_last_sequence_of_all(world):
     """No arithmetic overflows at the end of the numbers."""
-    last = 2**64 - 1
+    last = 2**63 - 1
     with Beside(world), d.Driver(world.shared) as guest:
         guest.say_hello(first_held=last)
         guest.send(d.file(last, "/a"))
@@ -534,7 +535,7 @@ CONFIGURATIONS = {
     "too many solutions": ("\n".join(f'solution "s{n}" {{\n address = "tcp:a:1"\n plain = yes\n}}' for n in range(17)),
                            None, "17 solutions: expected at most 16"),
     "brace too many": ("heartbeat = 1s\n}", 2, "unexpected closing brace"),
-    "binary": ("\x01\x02\x03\xff = \x00", 1, "."),
+    "binary": ("\n\x01\x02\x03\xff = \x00", 2, "a NUL byte, expected text"),
 }
 
 
