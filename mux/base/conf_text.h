@@ -8,7 +8,8 @@
 #define CONF_TEXT_MAX ((size_t)16 << 20) /* bytes of a file */
 
 /* Reads the file; comments are spaces in what is returned, which the caller frees. NULL, with a line FILE: or
- * FILE:LINE: in errors, if it cannot be read, is too long, has a NUL in it or a comment that is not closed. */
+ * FILE:LINE: in errors, if it cannot be read, is too long, has a NUL in it or a comment that is not closed.
+ */
 char *conf_text_read(const char *path, FILE *errors);
 
 #endif
