@@ -186,8 +186,9 @@ drop_dialled(struct dialled *dialled)
 {
     LIST_REMOVE(dialled, in_list);
     dialled->dropped = true;
+    dialled->failed = true; /* so that the end of the attempt is not logged */
     if (dialled->conn)
-        conn_close(dialled->conn, "it is no longer in the configuration");
+        conn_close(dialled->conn, "nobody wants it any longer");
     else if (!dialled->in_session)
         free_dialled(dialled);
 }
@@ -212,24 +213,11 @@ dial_list_free(struct dial_list *list)
     free(list);
 }
 
-static void
-drop_unwanted(struct dial_list *list)
-{
-    struct dialled *dialled = LIST_FIRST(&list->dialled);
-
-    while (dialled) {
-        struct dialled *next = LIST_NEXT(dialled, in_list);
-
-        if (!dialled->wanted)
-            drop_dialled(dialled);
-        dialled = next;
-    }
-}
-
 bool
 dial_list_set_conf(struct dial_list *list, const struct conf *conf)
 {
     struct dialled *dialled;
+    struct dialled *next;
     bool good = true;
 
     list->conf = conf;
@@ -238,7 +226,11 @@ dial_list_set_conf(struct dial_list *list, const struct conf *conf)
     for (unsigned i = 0; i < conf->vm_count; i++)
         if (conf->vms[i].dial.kind != ADDRESS_NONE)
             good = want_dialled(list, conf, &conf->vms[i]) && good;
-    drop_unwanted(list);
+    for (dialled = LIST_FIRST(&list->dialled); dialled; dialled = next) {
+        next = LIST_NEXT(dialled, in_list);
+        if (!dialled->wanted)
+            drop_dialled(dialled);
+    }
     return good;
 }
 
@@ -246,9 +238,12 @@ void
 dial_list_close(struct dial_list *list)
 {
     struct dialled *dialled;
+    struct dialled *next;
 
-    while ((dialled = LIST_FIRST(&list->dialled)))
+    for (dialled = LIST_FIRST(&list->dialled); dialled; dialled = next) {
+        next = LIST_NEXT(dialled, in_list);
         drop_dialled(dialled);
+    }
 }
 
 /* ---- handing over ---- */

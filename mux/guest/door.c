@@ -309,9 +309,12 @@ void
 door_list_close(struct door_list *list)
 {
     struct door *door;
+    struct door *next;
 
-    while ((door = LIST_FIRST(&list->doors)))
+    for (door = LIST_FIRST(&list->doors); door; door = next) {
+        next = LIST_NEXT(door, in_list);
         close_door(door);
+    }
     dial_list_close(list->dialled);
 }
 

@@ -118,36 +118,30 @@ import_stream(struct guest *guest, const Gimux__Handover__V1__Guest *from)
     return guest->stream != NULL;
 }
 
-static bool
-import_guest(struct guest *guest, const Gimux__Handover__V1__Guest *from, int fd)
-{
-    const struct conn_rest rest = { from->input.data, from->input.len, from->output.data, from->output.len };
-    struct conn *conn = conn_new(guest->list->loop, fd, &guest_conn_limits, &guest_conn_ops, guest);
-
-    if (!conn)
-        return false;
-    guest_enlist(guest, conn);
-    conn_pause(conn);
-    return import_door(from->door, &guest->door) && import_volumes(guest, from) &&
-           import_stream(guest, from) && conn_import(conn, &rest);
-}
-
 bool
 guest_import(struct guest_list *list, struct parcel *parcel, const Gimux__Handover__V1__Guest *from,
              void (*gone)(void *arg), void *arg)
 {
+    const struct conn_rest rest = { from->input.data, from->input.len, from->output.data, from->output.len };
     struct guest *guest = calloc(1, sizeof(*guest));
     int fd = descriptors_take(&parcel->files, from->descriptor);
+    struct conn *conn =
+        guest && fd >= 0 ? conn_new(list->loop, fd, &guest_conn_limits, &guest_conn_ops, guest) : NULL;
 
-    if (guest) {
+    if (conn) {
         guest->list = list;
         guest->spoken = from->spoken;
         guest->heard = from->heard;
         guest->spoke = from->spoke;
         guest->gone = gone;
         guest->gone_arg = arg;
-        if (fd >= 0 && import_guest(guest, from, fd))
+        guest_enlist(guest, conn);
+        conn_pause(conn);
+        if (import_door(from->door, &guest->door) && import_volumes(guest, from) &&
+            import_stream(guest, from) && conn_import(conn, &rest))
             return true;
+    } else {
+        free(guest);
     }
     log_error(NULL, "upgrade: the connection of %s cannot be taken over",
               from->door ? from->door->name : "a driver");

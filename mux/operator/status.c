@@ -146,12 +146,11 @@ put_vm(const struct vm_snapshot *vm, const char *before, struct evbuffer *out)
 {
     json_t *value = vm_json(vm);
     char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    bool good = text && evbuffer_add_printf(out, "%s\n    %s", before, text) >= 0;
 
-    if (text)
-        evbuffer_add_printf(out, "%s\n    %s", before, text);
     free(text);
     json_decref(value);
-    return text;
+    return good;
 }
 
 static bool
