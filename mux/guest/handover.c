@@ -145,7 +145,7 @@ guest_import(struct guest_list *list, struct parcel *parcel, const Gimux__Handov
     }
     log_error(NULL, "upgrade: the connection of %s cannot be taken over",
               from->door ? from->door->name : "a driver");
-    return false;
+    return false; /* NOLINT(clang-analyzer-unix.Malloc): it may be in the list, and the process exits */
 }
 
 void

@@ -35,6 +35,7 @@ vm_stream_forget(struct vm_table *table, struct stream *stream)
 {
     LIST_REMOVE(stream, of_vm);
     stream->about.vm->stream_count--;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the table has it */
     HASH_DEL(table->streams, stream);
     vmlog_stream_fini(&stream->log);
     free(stream);
