@@ -297,10 +297,10 @@ text_show(const uint8_t *said, size_t len, bool utf16, char *out, size_t cap)
     if (len > most)
         len = most;
     len = utf16 ? text_from_utf16le(said, len, buf, &lossy) : text_from_utf8(said, len, buf, &lossy);
-    assert(len < sizeof(buf));
     if (len >= cap) {
         len = cap - 1;
-        while (len > 0 && ((unsigned char)buf[len] & 0xc0) == 0x80)
+        while (((unsigned char)buf[len] & 0xc0) ==
+               0x80) /* a character goes beyond: its first byte is before */
             len--;
     }
     memcpy(out, buf, len);
