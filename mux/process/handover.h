@@ -11,7 +11,8 @@
 /* What the two say on the socket, each the first byte of a packet. Old and new versions must understand each
  * other, so these stay. */
 enum handover_word {
-    /* The new one: I have read the configuration; give. */
+    /* The new one: I have read the configuration; give. The text HANDOVER_READS: until GO it only reads the
+     * files of VM logs, and leaves the lock on their directory to the old one. */
     HANDOVER_TAKE = 't',
     /* The old one: here is a file with the message. Three bytes of padding, and a u32: how many descriptors
      * follow. */
@@ -25,6 +26,8 @@ enum handover_word {
     /* The old one: it is yours. The socket closes when I have let go of everything. */
     HANDOVER_GO = 'g',
 };
+
+#define HANDOVER_READS "reads"
 
 /* Says one word, with a text (NULL: none; cut to 198 bytes). Does not wait. False if the other end is gone or
  * does not read. */

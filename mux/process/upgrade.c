@@ -144,7 +144,7 @@ try_to_give(struct upgrade *upgrade)
         upgrade_abort(upgrade, why);
         return;
     }
-    route_leave(upgrade->route);
+    route_leave(upgrade->route, !upgrade->reads);
     if (!give(upgrade)) {
         upgrade_abort(upgrade, strerror(errno));
     } else {
@@ -169,13 +169,15 @@ static void
 on_word(void *arg, unsigned events)
 {
     struct upgrade *upgrade = arg;
-    int word = handover_hear(upgrade->socket, 0, NULL, 0);
+    char text[sizeof(HANDOVER_READS)] = "";
+    int word = handover_hear(upgrade->socket, 0, text, sizeof(text));
 
     (void)events;
     if (word == 0)
         return;
     if (upgrade->state == UPGRADE_OFFERED && word == HANDOVER_TAKE) {
         upgrade->state = UPGRADE_SETTLING;
+        upgrade->reads = strcmp(text, HANDOVER_READS) == 0;
         upgrade->settled_by = loop_now() + SETTLE_MS;
         set_frozen(upgrade, true);
         route_begin_leave(upgrade->route);
@@ -242,7 +244,7 @@ upgrade_take(struct upgrade *upgrade, int socket)
     char why[200] = "the old gimuxd has ended";
 
     upgrade->socket = socket;
-    if (!handover_say(socket, HANDOVER_TAKE, NULL) ||
+    if (!handover_say(socket, HANDOVER_TAKE, HANDOVER_READS) ||
         !handover_take(socket, &upgrade->taken, KEEPER_UPGRADE_MS, why, sizeof(why))) {
         log_error(NULL, "upgrade: nothing was handed over: %s", why);
         return false;

@@ -26,6 +26,7 @@ struct upgrade {
     struct http **http; /* there when the loop runs */
     enum upgrade_state state;
     int socket;               /* to the other worker; -1: none */
+    bool reads;               /* the other one only reads files until it is told GO */
     struct loop_watch *watch; /* of the socket, while giving */
     struct loop_timer *timer;
     uint64_t settled_by; /* loop_now: until then SVMs may acknowledge what they have */

@@ -313,10 +313,8 @@ open_files(struct worker *worker, bool taken)
     if (access(worker->conf->path, R_OK) != 0)
         log_warning(NULL, "%s: %s%s: SIGHUP will change nothing", worker->conf->path, strerror(errno),
                     user_as());
-    if (!route_recover(worker->route))
+    if (!route_recover(worker->route, taken))
         return false;
-    if (taken)
-        route_leave(worker->route);
     if (!svm_list_set_conf(worker->svms, worker->conf)) {
         if (user_as()[0])
             log_error(NULL, "certificates and keys were read%s", user_as());

@@ -52,10 +52,13 @@ route_try_to_leave(struct route *route)
 }
 
 void
-route_leave(struct route *route)
+route_leave(struct route *route, bool unlock)
 {
-    if (route->store)
-        store_freeze(route->store);
+    if (!route->store)
+        return;
+    store_freeze(route->store);
+    if (unlock)
+        store_unlock(route->store);
 }
 
 void

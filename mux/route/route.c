@@ -343,14 +343,14 @@ route_load_stub(void *arg, struct vm *vm, struct vmlog_chunk *stub, unsigned slo
 }
 
 bool
-route_recover(struct route *route)
+route_recover(struct route *route, bool held)
 {
     static const struct store_ops ops = { .solution = solution_name, .moved = on_stored };
     char why[STORE_WHY_MAX];
 
     if (route->conf->storage.dir[0] == '\0')
         return true;
-    route->store = store_new(route->loop, route->conf, &route->pool, &ops, route, why);
+    route->store = store_new(route->loop, route->conf, &route->pool, &ops, route, held, why);
     if (!route->store) {
         log_error(NULL, "%s", why);
         return false;

@@ -35,8 +35,9 @@ struct route *route_new(struct loop *loop, const struct conf *conf, const struct
 void route_free(struct route *route);
 
 /* Takes up the VM logs that are in files, if the configuration has a directory for them. Before the first
- * sink is added. Waits for the disk. False, having logged why, if that cannot be. */
-bool route_recover(struct route *route);
+ * sink is added. Waits for the disk. `held`: they are another process's until route_stay, and only read.
+ * False, having logged why, if that cannot be. */
+bool route_recover(struct route *route, bool held);
 
 /* All solutions of the configuration have been added: what others had in files is let go. */
 void route_recovered(struct route *route);
@@ -138,8 +139,9 @@ void route_begin_leave(struct route *route);
  * process: in files, or with SVMs. To be called every few milliseconds until then, or until route_stay. */
 bool route_try_to_leave(struct route *route);
 
-/* Files are left alone from now on, until route_stay: they are another process's. */
-void route_leave(struct route *route);
+/* Files are left alone from now on, until route_stay: they are another process's. `unlock`: it is of a
+ * version that locks the directory before it is told GO. */
+void route_leave(struct route *route, bool unlock);
 
 /* The files are ours again, and all goes on: after route_begin_leave, if no other process took over; or when
  * one has let go of them. */

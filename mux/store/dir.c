@@ -29,7 +29,7 @@ lock_dir(int dir)
 }
 
 int
-store_dir_open(const char *path, char *why)
+store_dir_open(const char *path, bool lock, char *why)
 {
     int dir = -1;
 
@@ -40,7 +40,7 @@ store_dir_open(const char *path, char *why)
     else if (faccessat(dir, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0)
         snprintf(why, STORE_WHY_MAX, "storage: %s: expected a directory that may be written: %s", path,
                  strerror(errno));
-    else if (!lock_dir(dir))
+    else if (lock && !lock_dir(dir))
         snprintf(why, STORE_WHY_MAX, "storage: %s: another gimuxd uses it", path);
     else
         return dir;
@@ -76,7 +76,33 @@ void
 store_freeze(struct store *store)
 {
     store->frozen = true;
+}
+
+void
+store_unlock(struct store *store)
+{
     flock(store->dir, LOCK_UN);
+}
+
+void
+store_cut_torn(struct store *store)
+{
+    struct vmlog_segment *segment;
+
+    while ((segment = LIST_FIRST(&store->torn))) {
+        char file[SEGMENT_NAME_MAX];
+        int fd;
+
+        LIST_REMOVE(segment, in_torn);
+        segment->torn = false;
+        segment_name_format(&segment->name, file);
+        fd = openat(store->dir, file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0 || ftruncate(fd, (off_t)segment->end) != 0)
+            log_error((&(struct log_who){ .vm = segment->of->vm ? vm_uuid_text(segment->of->vm) : NULL }),
+                      "storage: %s: a torn tail cannot be cut off: %s", file, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+    }
 }
 
 void
@@ -85,6 +111,9 @@ store_thaw(struct store *store)
     store->frozen = false;
     if (!TAILQ_EMPTY(&store->later)) /* the tick may have come meanwhile */
         loop_timer_start(store->tick, STORE_TICK_MS);
-    if (flock(store->dir, LOCK_EX | LOCK_NB) != 0)
+    /* who had it is at its end, or this process has it still */
+    if (flock(store->dir, LOCK_EX | LOCK_NB) != 0 && !(store->held && lock_dir(store->dir)))
         log_error(NULL, "storage: %s: another gimuxd uses it", store->conf->storage.dir);
+    store->held = false;
+    store_cut_torn(store);
 }

@@ -138,6 +138,8 @@ store_free_segment(struct vmlog_segment *segment)
     if (segment->fd >= 0)
         close(segment->fd);
     LIST_REMOVE(segment, in_vm);
+    if (segment->torn)
+        LIST_REMOVE(segment, in_torn);
     free(segment);
 }
 
@@ -177,9 +179,13 @@ store_take_segment(struct store *store, struct vm *vm, const struct segment_name
 void
 store_cut_segment(struct vmlog_segment *segment, uint64_t bytes)
 {
+    struct store *store = segment->of->store;
+
     segment->of->bytes -= segment->end - bytes;
-    segment->of->store->bytes -= segment->end - bytes;
+    store->bytes -= segment->end - bytes;
     segment->end = bytes;
+    segment->torn = true;
+    LIST_INSERT_HEAD(&store->torn, segment, in_torn);
 }
 
 void

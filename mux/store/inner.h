@@ -15,7 +15,9 @@ struct vmlog_segment {
     uint64_t end;    /* bytes */
     uint32_t chunks; /* chunks and stubs in it */
     bool removing;   /* a job removes the file */
+    bool torn;       /* its file goes on beyond `end`: it is in store->torn until that is cut off */
     LIST_ENTRY(vmlog_segment) in_vm;
+    LIST_ENTRY(vmlog_segment) in_torn;
 };
 
 /* Where a VM is on its way into files: the drawing is at the top of store.c. */
@@ -89,7 +91,7 @@ struct vmlog_segment *store_begin_segment(struct store_vm *of);
 struct vmlog_segment *store_take_segment(struct store *store, struct vm *vm, const struct segment_name *name,
                                          uint64_t bytes);
 
-/* The file was cut to so many bytes. */
+/* Only so many bytes of the file count; the rest is cut off by store_cut_torn, once. */
 void store_cut_segment(struct vmlog_segment *segment, uint64_t bytes);
 
 /* The file is gone, or is left alone. No chunk may be in it. */
@@ -199,6 +201,8 @@ struct store {
     uint64_t round;    /* the progress when all were tried for the last time, while finishing */
     bool finishing;    /* nothing waits for a beat or a tick */
     bool frozen;       /* nothing is written or removed */
+    bool held;         /* another process has the lock on the directory, until store_thaw */
+    LIST_HEAD(torn_segments, vmlog_segment) torn;
 };
 
 #define STORE_BEAT_MS 5
@@ -209,7 +213,11 @@ void store_beat(struct store *store);
 
 /* ---- dir.c: the directory and its lock ---- */
 
-/* Opens it, making it if it is not there, and locks it. -1 with a reason in why (STORE_WHY_MAX bytes). */
-int store_dir_open(const char *path, char *why);
+/* Opens it, making it if it is not there, and locks it, if that is wanted. -1 with a reason in why
+ * (STORE_WHY_MAX bytes). */
+int store_dir_open(const char *path, bool lock, char *why);
+
+/* Cuts off what does not count of files. */
+void store_cut_torn(struct store *store);
 
 #endif

@@ -328,20 +328,6 @@ read_file(const struct store *store, const char *file, size_t *len)
     return bytes;
 }
 
-/* What is behind the last good record of the last segment is what the former gimuxd was writing. */
-static void
-cut_tail(struct recovery *recovery, const char *file, size_t good, size_t len)
-{
-    int fd = openat(recovery->store->dir, file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-
-    if (fd >= 0 && ftruncate(fd, (off_t)good) == 0) {
-        recovery->cut += len - good;
-        store_cut_segment(recovery->segment, good);
-    }
-    if (fd >= 0)
-        close(fd);
-}
-
 /* Takes up one segment. Returns false if it cannot be used. */
 static bool
 read_segment(struct recovery *recovery, const struct segment_name *name, const char *file, bool last)
@@ -370,10 +356,12 @@ read_segment(struct recovery *recovery, const struct segment_name *name, const c
         return false;
     }
     recovery->damage += reader.damage;
-    if (reader.good < len && last)
-        cut_tail(recovery, file, reader.good, len);
-    else if (reader.good < len)
+    if (reader.good < len && last) { /* what the gimuxd before this one was writing when it ended */
+        recovery->cut += len - reader.good;
+        store_cut_segment(recovery->segment, reader.good);
+    } else if (reader.good < len) {
         recovery->damage++;
+    }
     return true;
 }
 
@@ -525,5 +513,7 @@ recover_logs(struct store *store, struct vm_table *table)
         recover_vm(store, table, &found[i], n);
     }
     free(found);
+    if (!store->frozen) /* else the files are another process's, which may be writing what looks torn */
+        store_cut_torn(store);
     return good;
 }

@@ -82,7 +82,7 @@ on_tick(void *arg)
 
 struct store *
 store_new(struct loop *loop, const struct conf *conf, struct vmlog_pool *pool, const struct store_ops *ops,
-          void *arg, char *why)
+          void *arg, bool held, char *why)
 {
     struct store *store = calloc(1, sizeof(*store));
 
@@ -90,14 +90,16 @@ store_new(struct loop *loop, const struct conf *conf, struct vmlog_pool *pool, c
     if (!store)
         return NULL;
     *store = (struct store){ .loop = loop, .conf = conf, .pool = pool, .ops = *ops, .arg = arg, .dir = -1 };
+    store->held = store->frozen = held;
     TAILQ_INIT(&store->dirty);
     TAILQ_INIT(&store->due);
     TAILQ_INIT(&store->later);
+    LIST_INIT(&store->torn);
     store->batch = store_batch_new(store);
     store->beat = loop_timer_new(loop, on_beat, store);
     store->tick = loop_timer_new(loop, on_tick, store);
     if (store->batch && store->beat && store->tick)
-        store->dir = store_dir_open(conf->storage.dir, why);
+        store->dir = store_dir_open(conf->storage.dir, !held, why);
     if (store->dir >= 0) {
         store->disk = disk_new(loop);
         if (!store->disk)

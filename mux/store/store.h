@@ -26,10 +26,11 @@ struct store_ops {
     void (*moved)(void *arg, struct vm *vm);
 };
 
-/* Opens the directory, making it if it is not there, and locks it: one gimuxd at a time. `conf` and `pool`
- * must stay. Returns NULL with a reason in why (STORE_WHY_MAX bytes). */
+/* Opens the directory, making it if it is not there, and locks it: one gimuxd at a time. `held`: another one
+ * has it, so it is not locked, and files are only read until store_thaw. `conf` and `pool` must stay. Returns
+ * NULL with a reason in why (STORE_WHY_MAX bytes). */
 struct store *store_new(struct loop *loop, const struct conf *conf, struct vmlog_pool *pool,
-                        const struct store_ops *ops, void *arg, char *why);
+                        const struct store_ops *ops, void *arg, bool held, char *why);
 
 /* Closes, after store_finish, when all VMs have left. NULL is fine. */
 void store_free(struct store *store);
@@ -61,10 +62,14 @@ bool store_try_to_leave(struct store *store);
 /* Back to normal, after store_begin_leave, store_freeze or both. */
 void store_stay(struct store *store);
 
-/* From now on files stay as they are, whatever becomes of the logs, and another process may open the
- * directory. store_thaw takes the directory again, and writing goes on with what is touched from then on. */
+/* From now on files stay as they are, whatever becomes of the logs; the lock on the directory stays, too.
+ * store_thaw: writing goes on with what is touched from then on; a store that was held takes the lock, for
+ * which it waits some seconds, and cuts off the torn tails that it has found. */
 void store_freeze(struct store *store);
 void store_thaw(struct store *store);
+
+/* Gives the lock up, for another process that opens the directory itself; until store_thaw. */
+void store_unlock(struct store *store);
 
 /* Whether `path` can be storage.dir, for --check; nothing is made. False, with a line in `why` (STORE_WHY_MAX
  * bytes), if not; the line also says if the directory does not exist but can be made, else it is empty. */

@@ -229,7 +229,7 @@ open_gimuxd(void)
     memset(&io, 0, sizeof(io));
     route = route_new(&the_loop, &conf, &guest_ops);
     assert(route);
-    assert(route_recover(route));
+    assert(route_recover(route, false));
     check_logs();
     for (unsigned i = 0; i < SVMS; i++) {
         svms[i].woken = false;

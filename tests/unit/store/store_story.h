@@ -69,7 +69,7 @@ start(void)
     memset(&io, 0, sizeof(io));
     model->route = route_new(&the_loop, &model->conf, &guest_ops);
     assert_non_null(model->route);
-    assert_true(route_recover(model->route));
+    assert_true(route_recover(model->route, false));
     for (unsigned i = 0; i < model->conf.solution_count; i++)
         add_solution(&model->svms[i]);
     route_recovered(model->route);

@@ -255,7 +255,7 @@ test_what_failed_is_tried_again_after_a_thaw(void **state)
     begin_writing();
     io.write_error = EIO;
     assert_true(disk_do_one());
-    route_leave(model->route);
+    route_leave(model->route, true);
     tick();
     io.write_error = 0;
     route_stay(model->route);

@@ -72,7 +72,7 @@ open_gimuxd(void)
     model->failing = false;
     model->route = route_new(&the_loop, &model->conf, &guest_ops);
     assert_non_null(model->route);
-    assert_true(route_recover(model->route));
+    assert_true(route_recover(model->route, false));
     for (unsigned i = 0; i < SVMS; i++)
         add_solution(&model->svms[i]);
     route_recovered(model->route);
