@@ -64,16 +64,22 @@ solution(enum conf_policy policy)
 }
 
 static inline void
-start(void)
+start_held(bool held)
 {
     memset(&io, 0, sizeof(io));
     model->route = route_new(&the_loop, &model->conf, &guest_ops);
     assert_non_null(model->route);
-    assert_true(route_recover(model->route, false));
+    assert_true(route_recover(model->route, held));
     for (unsigned i = 0; i < model->conf.solution_count; i++)
         add_solution(&model->svms[i]);
     route_recovered(model->route);
     model->open = true;
+}
+
+static inline void
+start(void)
+{
+    start_held(false);
 }
 
 static inline void

@@ -95,6 +95,58 @@ test_staying_is_as_before(void **state)
     assert_int_equal(driver(0)->accepted, 10);
 }
 
+static off_t
+size_of_files(void)
+{
+    DIR *dir = opendir(model->dir);
+    const struct dirent *entry;
+    struct stat info;
+    off_t size = 0;
+
+    assert_non_null(dir);
+    while ((entry = readdir(dir)))
+        if (entry->d_name[0] != '.' && fstatat(dirfd(dir), entry->d_name, &info, 0) == 0)
+            size += info.st_size;
+    closedir(dir);
+    return size;
+}
+
+/* What looks torn may be what the gimuxd is writing that is to be relieved, and that goes on after all. */
+static void
+test_recovery_for_an_upgrade_only_reads(void **state)
+{
+    off_t torn;
+
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    start();
+    make(driver(0), 10, SMALL);
+    rest();
+    make(driver(0), 10, SMALL);
+    for (unsigned i = 0; STAILQ_EMPTY(&the_disk->jobs); i++) {
+        assert_true(i < 10);
+        loop_flush(&the_loop);
+        beat();
+    }
+    io.die_in = 1;
+    io.torn = 3000; /* five records and a half */
+    disk_do_one();
+    close_gimuxd();
+    torn = size_of_files();
+    start_held(true);
+    rest();
+    assert_int_equal(size_of_files(), torn);
+    close_gimuxd(); /* the other one goes on */
+    assert_int_equal(size_of_files(), torn);
+    start_held(true);
+    route_stay(model->route); /* the other one has let go */
+    assert_true(size_of_files() < torn);
+    torn = size_of_files();
+    kill_and_start();
+    assert_int_equal(size_of_files(), torn);
+    assert_int_equal(driver(0)->stream->log.last, 15);
+}
+
 /* Where a bound was met and the disk is synced, each round wrote a mark, took that for progress, and the end
  * never came. */
 static void
@@ -156,6 +208,7 @@ main(void)
         STORY(test_leaving_gives_up_on_a_disk_that_fails),
         STORY(test_leaving_tries_again_what_failed),
         STORY(test_staying_is_as_before),
+        STORY(test_recovery_for_an_upgrade_only_reads),
         STORY(test_the_end_comes_though_a_bound_is_met),
         STORY(test_a_failed_sync_is_mended_when_the_log_is_empty),
     };
