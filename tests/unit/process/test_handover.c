@@ -135,7 +135,7 @@ who_says_nothing_is_not_waited_for_for_ever(void **state)
     assert_int_equal(handover_hear(ends[1], 1, NULL, 0), 0);
     close(ends[0]);
     ends[0] = -1;
-    expect_nothing("let go");
+    expect_nothing("has ended");
     assert_int_equal(handover_hear(ends[1], 1, NULL, 0), -1);
     assert_false(handover_say(ends[1], HANDOVER_READY, NULL));
 }
