@@ -71,7 +71,7 @@ on_session_gone(void *arg)
     dial_later(arg);
 }
 
-/* The byte stream to the driver stands: a guest session begins on it, if there is room for one. */
+/* The byte stream to the driver is open: a guest session begins on it, if there is room for one. */
 static void
 begin_session(struct dialled *dialled)
 {

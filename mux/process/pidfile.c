@@ -1,9 +1,9 @@
 /* The pid file: which process is gimuxd, and a lock that says that it still is.
  *
- * The lock is on the file itself, and is held by whoever inherited the descriptor: so it outlives a process
- * that was killed for as long as one that it started goes on. The descriptor can only be read from: a worker,
- * which has it too, cannot write another process's number. Nothing is followed or shared that somebody else
- * may have put in the file's place. */
+ * The lock is on the file itself, and whoever inherited the descriptor holds it: so a keeper that was killed
+ * still has it as long as its worker goes on. The descriptor is only for reading: a worker, which has it too,
+ * cannot write another process's number. What somebody else may have put in the file's place is neither
+ * followed nor written to. */
 #include "mux/process/pidfile.h"
 
 #include <errno.h>

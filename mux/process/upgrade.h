@@ -1,5 +1,5 @@
 /* The upgrade: one worker gives everything to another, which may be of another version, and guests notice
- * nothing. The theory stands at the top of upgrade.c. */
+ * nothing. The theory is at the top of upgrade.c. */
 #ifndef GIMUX_PROCESS_UPGRADE_H
 #define GIMUX_PROCESS_UPGRADE_H
 
