@@ -410,18 +410,64 @@ def test_init_with_watchdog(host):
     assert host.init("status") == 3
 
 
+# ---- make and make install ----
+
+def dry_run(tmp_path, *words, **env):
+    """What make would do to compile one file."""
+    target = tmp_path / "obj/mux/base/log.o"
+    done = subprocess.run(["make", "-n", "V=1", f"BUILD={tmp_path}", *words, target], cwd=ROOT, capture_output=True,
+                          text=True, env={**clean_environment(), **env}, check=True, timeout=DEADLINE)
+    (line,) = (line for line in done.stdout.splitlines() if line.endswith("mux/base/log.c"))
+    return line.split()
+
+
+def clean_environment():
+    """Without what a make that runs these tests has told its children."""
+    mine = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
+    return {name: value for name, value in os.environ.items() if name not in mine}
+
+
+@pytest.mark.parametrize("given", ["argument", "environment"])
+def test_make_takes_a_compiler_and_flags_and_keeps_its_own(tmp_path, given):
+    own = dry_run(tmp_path)
+    assert own[0] == "gcc" and "-O2" in own
+    more = {"CC": "clang", "CFLAGS": "-O3", "CPPFLAGS": "-DMORE"}
+    words = dry_run(tmp_path, *map("=".join, more.items())) if given == "argument" else dry_run(tmp_path, **more)
+    assert words[0] == "clang" and "-DMORE" in words
+    assert any(word.startswith("-DGIMUX_VERSION=") for word in words)
+    assert "-Werror" in own and set(own[1:]) - set(words) == {"-Werror"}
+    assert [word for word in words if word.startswith("-O")][-1] == "-O3"
+
+
+def test_a_failing_pkg_config_leaves_nothing_behind(tmp_path):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/pkg-config").write_text("#!/bin/sh\nexit 1\n", encoding="ascii")
+    (tmp_path / "tools/pkg-config").chmod(0o755)
+    env = {**clean_environment(), "PATH": f"{tmp_path}/tools:{os.environ['PATH']}"}
+    done = subprocess.run(["make", "-n", f"BUILD={tmp_path}", "all"], cwd=ROOT, capture_output=True, check=False,
+                          env=env, timeout=DEADLINE)
+    assert not (tmp_path / "config.mk").exists() and done.returncode != 0
+    assert dry_run(tmp_path) and "-levent" in (tmp_path / "config.mk").read_text("utf-8")
+
+
 # ---- the Debian package ----
 
+@pytest.fixture(scope="module", name="tree")
+def fixture_tree(tmp_path_factory):
+    """What make install makes."""
+    built(BUILD / "gimuxd")
+    tree = tmp_path_factory.mktemp("install")
+    subprocess.run(["make", "-C", ROOT, f"BUILD={BUILD}", f"DESTDIR={tree}", "PREFIX=/usr", "install"],
+                   check=True, stdout=subprocess.DEVNULL)
+    return tree
+
+
 @pytest.fixture(scope="module", name="deb")
-def fixture_deb(tmp_path_factory):
+def fixture_deb(tmp_path_factory, tree):
     for tool in ("dpkg-deb", "dpkg-shlibdeps"):
         if not shutil.which(tool):
             pytest.skip(f"no {tool} here: packaging/deps package")
-    built(BUILD / "gimuxd")
     directory = tmp_path_factory.mktemp("deb")
-    tree = directory / "tree"
-    subprocess.run(["make", "-C", ROOT, f"BUILD={BUILD}", f"DESTDIR={tree}", "PREFIX=/usr", "install"],
-                   check=True, stdout=subprocess.DEVNULL)
     output = directory / f"gimux_{VERSION}_amd64.deb"
     subprocess.run([ROOT / "packaging/mkdeb", "--tree", tree, "--config", built(CONFIG),
                     "--version", VERSION, "--output", output], check=True)
