@@ -155,6 +155,20 @@ unit-run: $(UNIT)
 e2e: all static $(addprefix $(BUILD)/bench/,bench relay) | test-deps ## the real programs over real sockets, driven by pytest
 	GIMUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -n 4 -p no:cacheprovider tests/e2e
 
+# Another architecture: everything is cross-compiled, and QEMU's user mode runs the C tests, without sanitizers.
+ARM64      := $(BUILD)/arm64
+ARM64_ROOT := $(abspath $(ARM64))/root
+ARM64_MAKE  = PKG_CONFIG_SYSROOT_DIR=$(ARM64_ROOT) \
+	PKG_CONFIG_LIBDIR=$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu/pkgconfig:$(ARM64_ROOT)/usr/share/pkgconfig \
+	UNIT_RUNNER="qemu-aarch64-static -L $(ARM64_ROOT)" $(MAKE) --no-print-directory BUILD=$(ARM64) AR=aarch64-linux-gnu-ar \
+	CC="aarch64-linux-gnu-gcc --sysroot=$(ARM64_ROOT)"
+$(ARM64)/root.made: packaging/arm64 | arm64-deps
+	packaging/arm64 $(ARM64)/root
+	@touch $@
+.PHONY: arm64
+arm64: $(ARM64)/root.made ## everything for arm64, in build/arm64, and its C tests under QEMU
+	+@$(ARM64_MAKE) all static unit-run
+
 .PHONY: vmtest
 vmtest: static | vm-deps ## a real guest kernel under QEMU: vsock inside it, virtio-serial out of it
 	GIMUX_BUILD=$(BUILD) tests/vm/run
@@ -301,8 +315,8 @@ deb: all | package-deps ## build/gimux_VERSION_ARCH.deb
 	packaging/mkdeb --tree $(BUILD)/deb --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)
 
 # ---- the rest ----
-.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps microbench-deps bench-deps plot-deps
-test-deps lint-deps fuzz-deps vm-deps package-deps microbench-deps bench-deps plot-deps:
+.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps microbench-deps bench-deps plot-deps arm64-deps
+test-deps lint-deps fuzz-deps vm-deps package-deps microbench-deps bench-deps plot-deps arm64-deps:
 	@packaging/deps $(patsubst %-deps,%,$@)
 demo-deps:
 	@packaging/deps demo
