@@ -296,6 +296,9 @@ sanitized: ## everything with ASan and UBSan, under build/sanitized
 # ---- packages ----
 INSTALL := install -D
 root = $(DESTDIR)$(PREFIX)
+# They keep their places, so that links between them lead somewhere.
+DOCUMENTS := README.md CONTRIBUTING.md LICENSE $(wildcard docs/*.md) proto/gimux.proto client/gimux_client.h \
+	client/examples/minimal.c
 .PHONY: install vib deb
 install: all ## into $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 755 $(BUILD)/gimuxd $(root)/sbin/gimuxd
@@ -305,7 +308,7 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 644 client/gimux_client.h $(root)/include/gimux_client.h
 	@mkdir -p $(root)/lib/pkgconfig
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' client/gimux_client.pc.in > $(root)/lib/pkgconfig/gimux_client.pc
-	$(INSTALL) -m 644 -t $(root)/share/doc/gimux README.md docs/*.md client/examples/minimal.c
+	for file in $(DOCUMENTS); do $(INSTALL) -m 644 $$file $(root)/share/doc/gimux/$$file || exit 1; done
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 vib: $(BUILD)/gimuxd-static | package-deps ## build/gimux-VERSION.vib, for ESXi
 	packaging/mkvib --binary $< --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)/gimux-$(VERSION).vib

@@ -450,6 +450,28 @@ def test_a_failing_pkg_config_leaves_nothing_behind(tmp_path):
     assert dry_run(tmp_path) and "-levent" in (tmp_path / "config.mk").read_text("utf-8")
 
 
+def anchors(path):
+    """Of a Markdown document: what its headings are called in links."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_of_installed_documents_lead_somewhere(tree):
+    documents = tree / "usr/share/doc/gimux"
+    assert {path.name for path in documents.glob("docs/*.md")} == {path.name for path in ROOT.glob("docs/*.md")}
+    followed, broken = 0, []
+    for path in documents.rglob("*.md"):
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8")):
+            if re.match(r"[a-z]+:", link):
+                continue
+            followed += 1
+            place, _, anchor = link.partition("#")
+            target = (path.parent / place).resolve() if place else path
+            if not target.is_relative_to(documents) or not target.is_file() or anchor and anchor not in anchors(target):
+                broken.append(f"{path.relative_to(documents)}: {link}")
+    assert not broken and followed > 50
+
+
 # ---- the Debian package ----
 
 @pytest.fixture(scope="module", name="tree")
@@ -481,7 +503,10 @@ def test_deb_lists_what_it_should(deb):
     paths = {line.split()[5] for line in lines}
     wanted = {"usr/sbin/gimuxd", "usr/bin/svm-tail", "usr/bin/thinagent-sim", "usr/lib/libgimux_client.so.1",
               "usr/lib/libgimux_client.a", "usr/include/gimux_client.h", "usr/lib/pkgconfig/gimux_client.pc",
-              "etc/gimux/gimuxd.conf", "etc/init.d/gimuxd", "lib/systemd/system/gimuxd.service"}
+              "etc/gimux/gimuxd.conf", "etc/init.d/gimuxd", "lib/systemd/system/gimuxd.service",
+              "usr/share/doc/gimux/copyright"}
+    service = (ROOT / "packaging/gimuxd.service").read_text("utf-8")
+    wanted.add(re.search(r"^Documentation=file:///(.*)$", service, re.MULTILINE)[1])
     assert {f"./{path}" for path in wanted} <= paths
 
 
