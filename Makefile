@@ -5,15 +5,32 @@ override BUILD := $(patsubst $(CURDIR)/%,%,$(BUILD))
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 VERSION  := 0.1.0
-CC       = gcc
-CLANG    = clang
+# make's own default is cc; what is given, in the environment or as CC=..., counts.
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin AR),default)
+AR := ar
+endif
+CLANG      = clang
+PKG_CONFIG ?= pkg-config
 OPTIMIZE ?= -O2 -g
 SANITIZE ?=
 CSTD     := -std=gnu11 -D_GNU_SOURCE -DGIMUX_VERSION='"$(VERSION)"'
-WARN     := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
-CFLAGS   += $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -fno-semantic-interposition -fstack-protector-strong $(SANITIZE)
-CPPFLAGS += -I. -Iclient -I$(BUILD)/gen
-LDFLAGS  += $(SANITIZE)
+WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
+# clang takes the macros of libseccomp, and a { NULL } for a struct, for mistakes.
+ifneq ($(findstring clang,$(CC)),)
+WARN += -Wno-missing-field-initializers
+endif
+# What a compiler suspects depends on how it optimizes: it stops nobody who has flags of his own.
+ifeq ($(CFLAGS),)
+WARN += -Werror
+endif
+# CFLAGS, CPPFLAGS and LDFLAGS belong to who builds: they come last, and nothing is lost by giving them.
+OUR_CPPFLAGS = -I. -Iclient -I$(BUILD)/gen $(CPPFLAGS)
+PLAIN_CFLAGS = $(OPTIMIZE) $(CSTD) -fPIC $(SANITIZE) $(CFLAGS)
+OUR_CFLAGS   = $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -fno-semantic-interposition -fstack-protector-strong $(SANITIZE) $(CFLAGS)
+OUR_LDFLAGS  = $(SANITIZE) $(CFLAGS) $(LDFLAGS) $(WRAP)
 PYTHON   := /usr/bin/python3
 FUZZ_SECONDS ?= 60
 
@@ -28,15 +45,15 @@ endif
 
 # The flags of the libraries, found once the packages are there.
 ifeq ($(filter help clean deps,$(MAKECMDGOALS)),)
--include $(BUILD)/config.mk
+include $(BUILD)/config.mk
 endif
 
 $(BUILD)/config.mk: packaging/deps
 	@packaging/deps build
 	@mkdir -p $(@D)
 	@for lib in libevent openssl libprotobuf-c libconfuse jansson libseccomp libpcap zlib; do \
-		name=$$(echo $$lib | tr a-z- A-Z_); \
-		echo "$${name}_LIBS := $$(pkg-config --libs $$lib)"; \
+		libs=$$($(PKG_CONFIG) --libs $$lib) || exit 1; \
+		echo "$$(echo $$lib | tr a-z- A-Z_)_LIBS := $$libs"; \
 	done > $@
 
 # ---- generated code ----
@@ -56,9 +73,9 @@ SIM_SRC    := $(wildcard thinagent-sim/*.c thinagent-sim/*/*.c)
 
 $(BUILD)/obj/%.o: %.c $(PB).h $(HANDOVER_PB).h $(BUILD)/config.mk
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(OUR_CPPFLAGS) $(OUR_CFLAGS) -MMD -MP -c -o $@ $<
 $(PB).o $(HANDOVER_PB).o: %.o: %.c
-	$(call say,CC,$<)$(CC) $(CPPFLAGS) $(OPTIMIZE) $(CSTD) -fPIC $(SANITIZE) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(OUR_CPPFLAGS) $(PLAIN_CFLAGS) -c -o $@ $<
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # Archives: the wire, the daemon without its main, the driver simulator without its main; what chaos judges by.
@@ -68,30 +85,30 @@ $(BUILD)/libsim.a: $(call objects,$(filter-out thinagent-sim/main.c,$(SIM_SRC)))
 $(BUILD)/libledger.a: $(call objects,tests/chaos/ledger.c tests/chaos/tally.c)
 $(BUILD)/libproto.a $(BUILD)/libmux.a $(BUILD)/libsim.a $(BUILD)/libledger.a:
 	@rm -f $@
-	$(call say,AR,$@)ar qcs $@ $^
+	$(call say,AR,$@)$(AR) qcs $@ $^
 
 MUX_LIBS    = $(LIBEVENT_LIBS) $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS) $(LIBCONFUSE_LIBS) $(JANSSON_LIBS) $(LIBSECCOMP_LIBS)
 CLIENT_LIBS = $(OPENSSL_LIBS) $(LIBPROTOBUF_C_LIBS)
 SIM_LIBS    = $(LIBPCAP_LIBS) $(JANSSON_LIBS) $(ZLIB_LIBS) $(LIBEVENT_LIBS)
 
 $(BUILD)/gimuxd: $(BUILD)/obj/mux/process/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(MUX_LIBS)
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^ $(MUX_LIBS)
 $(BUILD)/thinagent-sim: $(BUILD)/obj/thinagent-sim/main.o $(BUILD)/libsim.a $(BUILD)/libproto.a
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(SIM_LIBS)
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^ $(SIM_LIBS)
 
 # The client library carries the wire code that it needs; only gimux_client_* is visible in the .so.
 CLIENT_OBJ := $(call objects,$(CLIENT_SRC) proto/delimited.c proto/address.c proto/certificate.c) $(PB).o
 $(BUILD)/libgimux_client.a: $(CLIENT_OBJ)
 	@rm -f $@
-	$(call say,AR,$@)ar qcs $@ $^
+	$(call say,AR,$@)$(AR) qcs $@ $^
 $(BUILD)/libgimux_client.so.1: $(CLIENT_OBJ) client/libgimux_client.map
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -shared -Wl,-soname,$(@F) -Wl,--version-script=client/libgimux_client.map -o $@ \
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -shared -Wl,-soname,$(@F) -Wl,--version-script=client/libgimux_client.map -o $@ \
 		$(filter %.o,$^) $(CLIENT_LIBS)
 SVM_TAIL_OBJ := $(call objects,tools/svm-tail.c $(wildcard tools/svm_tail_*.c))
 $(BUILD)/svm-tail: $(SVM_TAIL_OBJ) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
 $(BUILD)/svm-minimal: $(BUILD)/obj/client/examples/minimal.o $(BUILD)/libgimux_client.a
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
 
 PROGRAMS := $(addprefix $(BUILD)/,gimuxd thinagent-sim svm-tail svm-minimal)
 LIBRARIES := $(BUILD)/libgimux_client.a $(BUILD)/libgimux_client.so.1
@@ -100,9 +117,9 @@ all: $(PROGRAMS) $(LIBRARIES) ## build the daemon, the client library and the to
 
 # ---- programs for hosts without our libraries: a VIB, a guest's initramfs ----
 # libpcap.a wants libdbus, and that two functions of libsystemd, of which Debian has no archive.
-STATIC_LIBS = $$(pkg-config --static --libs $(1))
+STATIC_LIBS = $$($(PKG_CONFIG) --static --libs $(1))
 STATIC_SIM  = -lpcap -ldbus-1 -Wl,--defsym=sd_listen_fds=0,--defsym=sd_is_socket=0
-STATIC_LD   = $(CC) $(LDFLAGS) -static -o $@ $^
+STATIC_LD   = $(CC) $(OUR_LDFLAGS) -static -o $@ $^
 $(BUILD)/gimuxd-static: $(BUILD)/obj/mux/process/main.o $(BUILD)/libmux.a $(BUILD)/libproto.a
 	$(call say,LINK,$@)$(STATIC_LD) $(call STATIC_LIBS,libevent openssl libprotobuf-c libconfuse jansson libseccomp) 2> $@.log || \
 		{ cat $@.log >&2; false; }
@@ -118,12 +135,12 @@ static: $(addprefix $(BUILD)/,gimuxd-static thinagent-sim-static svm-tail-static
 # ---- tests ----
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*/test_*.c))
 TEST_LIBS := $(addprefix $(BUILD)/,libledger.a libmux.a libsim.a libgimux_client.a libproto.a)
-$(BUILD)/tests/route/test_route_streams: LDFLAGS += -Wl,--wrap=realloc
-$(BUILD)/tests/base/test_descriptors: LDFLAGS += -Wl,--wrap=realloc
-$(BUILD)/tests/base/test_parcel: LDFLAGS += -Wl,--wrap=malloc -Wl,--wrap=realloc -Wl,--wrap=strdup
+$(BUILD)/tests/route/test_route_streams: WRAP = -Wl,--wrap=realloc
+$(BUILD)/tests/base/test_descriptors: WRAP = -Wl,--wrap=realloc
+$(BUILD)/tests/base/test_parcel: WRAP = -Wl,--wrap=malloc -Wl,--wrap=realloc -Wl,--wrap=strdup
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(MUX_LIBS) $(SIM_LIBS)
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^ -lcmocka $(MUX_LIBS) $(SIM_LIBS)
 
 # Unit tests run with the sanitizers, in a build of their own; end-to-end tests with the programs as they are shipped.
 SANITIZED := $(BUILD)/sanitized
@@ -138,6 +155,20 @@ unit-run: $(UNIT)
 e2e: all static $(addprefix $(BUILD)/bench/,bench relay) | test-deps ## the real programs over real sockets, driven by pytest
 	GIMUX_BUILD=$(BUILD) $(PYTHON) -m pytest -q -n 4 -p no:cacheprovider tests/e2e
 
+# Another architecture: everything is cross-compiled, and QEMU's user mode runs the C tests, without sanitizers.
+ARM64      := $(BUILD)/arm64
+ARM64_ROOT := $(abspath $(ARM64))/root
+ARM64_MAKE  = PKG_CONFIG_SYSROOT_DIR=$(ARM64_ROOT) \
+	PKG_CONFIG_LIBDIR=$(ARM64_ROOT)/usr/lib/aarch64-linux-gnu/pkgconfig:$(ARM64_ROOT)/usr/share/pkgconfig \
+	UNIT_RUNNER="qemu-aarch64-static -L $(ARM64_ROOT)" $(MAKE) --no-print-directory BUILD=$(ARM64) AR=aarch64-linux-gnu-ar \
+	CC="aarch64-linux-gnu-gcc --sysroot=$(ARM64_ROOT)"
+$(ARM64)/root.made: packaging/arm64 | arm64-deps
+	packaging/arm64 $(ARM64)/root
+	@touch $@
+.PHONY: arm64
+arm64: $(ARM64)/root.made ## everything for arm64, in build/arm64, and its C tests under QEMU
+	+@$(ARM64_MAKE) all static unit-run
+
 .PHONY: vmtest
 vmtest: static | vm-deps ## a real guest kernel under QEMU: vsock inside it, virtio-serial out of it
 	GIMUX_BUILD=$(BUILD) tests/vm/run
@@ -148,20 +179,20 @@ FUZZ_SRC := $(PROTO_PURE) $(addprefix mux/,event/text.c event/ntpath.c event/nor
 FUZZ_FLAGS := -g -O1 $(CSTD) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PB).c | fuzz-deps
 	@mkdir -p $(@D)
-	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_SRC) $(PB).c -lprotobuf-c -lpcap
+	$(call say,FUZZ,$@)$(CLANG) $(OUR_CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_SRC) $(PB).c -lprotobuf-c -lpcap
 # The whole daemon but its main; the clock, the timers and the log are the fuzzer's own (tests/fuzz/session_world.h).
 SESSION_SRC  := $(PROTO_SRC) $(filter-out mux/process/main.c,$(MUX_SRC))
 SESSION_WRAP := loop_now loop_timer_new loop_timer_start loop_timer_stop loop_timer_free log_line normalizer_new normalizer_free
 $(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tests/fuzz/session_*.h) tests/fuzz/one_normalizer.h $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c | fuzz-deps
 	@mkdir -p $(@D)
-	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c $(MUX_LIBS)
+	$(call say,FUZZ,$@)$(CLANG) $(OUR_CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c $(MUX_LIBS)
 # VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store/store_world.h).
 RECOVER_SRC := $(PROTO_PURE) $(wildcard mux/vmlog/*.c mux/event/*.c) $(filter-out mux/store/disk.c,$(wildcard mux/store/*.c)) \
 	$(wildcard mux/route/*.c) $(addprefix mux/base/,stats.c histogram.c parcel.c descriptors.c)
 RECOVER_WRAP := normalizer_new normalizer_free vmlog_pool_fini
 $(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/fuzz/one_normalizer.h tests/unit/store/store_world.h $(RECOVER_SRC) $(PB).c $(HANDOVER_PB).c | fuzz-deps
 	@mkdir -p $(@D)
-	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) $(RECOVER_WRAP:%=-Wl,--wrap=%) -o $@ $< $(RECOVER_SRC) $(PB).c \
+	$(call say,FUZZ,$@)$(CLANG) $(OUR_CPPFLAGS) $(FUZZ_FLAGS) $(RECOVER_WRAP:%=-Wl,--wrap=%) -o $@ $< $(RECOVER_SRC) $(PB).c \
 		$(HANDOVER_PB).c -lprotobuf-c -lcmocka
 .PHONY: fuzz
 fuzz: $(FUZZ) ## each fuzz target for FUZZ_SECONDS (60) from its seed corpus
@@ -178,10 +209,10 @@ CHAOS_OPTIONS = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(S
 CHAOS_JSON ?= $(BUILD)/chaos.json
 $(BUILD)/chaos/chaos: $(call objects,$(CHAOS_SRC) mux/store/segment.c) $(BUILD)/libgimux_client.a $(BUILD)/libproto.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
 $(BUILD)/chaos/powercut.so: tests/chaos/powercut.c tests/chaos/journal.h
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(CPPFLAGS) $(OPTIMIZE) $(CSTD) $(WARN) -fPIC -shared -o $@ $< -ldl -lpthread
+	$(call say,LINK,$@)$(CC) $(OUR_CPPFLAGS) $(OPTIMIZE) $(CSTD) $(WARN) -fPIC $(CFLAGS) -shared -o $@ $< -ldl -lpthread
 .PHONY: chaos
 chaos: $(addprefix $(BUILD)/,gimuxd chaos/chaos chaos/powercut.so) ## the contract under fire: ROUNDS= SECONDS= SEED= SCENARIO=
 	@GIMUX_BUILD=$(BUILD) $(BUILD)/chaos/chaos --gimuxd $(BUILD)/gimuxd --json $(CHAOS_JSON) $(CHAOS_OPTIONS)
@@ -198,7 +229,7 @@ races: $(BUILD)/chaos/chaos $(BUILD)/chaos/powercut.so | test-deps ## data races
 MICROBENCH_SRC := $(wildcard tests/microbench/*.c)
 MICROBENCH_WRAP := loop_now loop_now_ns loop_turn_began
 $(BUILD)/microbench: $(call objects,$(MICROBENCH_SRC)) $(addprefix $(BUILD)/,libmux.a libsim.a libproto.a)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) $(MICROBENCH_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(MUX_LIBS) $(SIM_LIBS)
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) $(MICROBENCH_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(MUX_LIBS) $(SIM_LIBS)
 .PHONY: microbench instructions
 microbench: $(BUILD)/microbench | microbench-deps ## nanoseconds and instructions per event of each step; build/microbench.json
 	@GIMUX_BUILD=$(BUILD) tests/microbench/run --json $(BUILD)/microbench.json
@@ -213,16 +244,16 @@ BENCH_OPTIONS = --gimuxd $(BUILD)/gimuxd --programs $(BUILD)/bench --json $(BENC
 	$(SCENARIO:%=--scenario %) $(SYSTEM:%=--system %)
 $(BUILD)/bench/bench: $(call objects,$(BENCH_SRC)) $(BUILD)/libproto.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(JANSSON_LIBS)
 $(BUILD)/bench/relay: $(call objects,tests/bench/relay.c)
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^
 $(BUILD)/bench/zmq_proxy: $(call objects,tests/bench/zmq_proxy.c)
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ -lzmq
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^ -lzmq
 $(BUILD)/bench/distil: $(call objects,tests/bench/distil.c tests/bench/mix.c) $(BUILD)/libsim.a $(BUILD)/libproto.a
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(CC) $(LDFLAGS) -o $@ $^ $(SIM_LIBS)
+	$(call say,LINK,$@)$(CC) $(OUR_LDFLAGS) -o $@ $^ $(SIM_LIBS)
 BENCH_PROGRAMS := $(addprefix $(BUILD)/,gimuxd bench/bench bench/relay $(if $(wildcard /usr/include/zmq.h),bench/zmq_proxy))
 .PHONY: bench bench-programs bench-plot
 bench-programs: $(BENCH_PROGRAMS)
@@ -241,7 +272,7 @@ lint: $(PB).h $(HANDOVER_PB).h | lint-deps ## clang-format, which file may inclu
 $(BUILD)/compile_commands.json: Makefile $(C_FILES)
 	@{ printf '['; comma=; for file in $(C_FILES); do \
 		printf '%s\n{"directory": "%s", "file": "%s", "arguments": [' "$$comma" "$(CURDIR)" $$file; \
-		printf '"%s", ' $(CC) $(CPPFLAGS) $(subst ',,$(subst ",\\\",$(CFLAGS))) -c; printf '"%s"]}' $$file; comma=,; \
+		printf '"%s", ' $(CC) $(OUR_CPPFLAGS) $(subst ',,$(subst ",\\\",$(OUR_CFLAGS))) -c; printf '"%s"]}' $$file; comma=,; \
 	done; printf '\n]\n'; } > $@
 .PHONY: compile_commands
 compile_commands: $(BUILD)/compile_commands.json ## for editors and clangd: build/compile_commands.json
@@ -265,6 +296,9 @@ sanitized: ## everything with ASan and UBSan, under build/sanitized
 # ---- packages ----
 INSTALL := install -D
 root = $(DESTDIR)$(PREFIX)
+# They keep their places, so that links between them lead somewhere.
+DOCUMENTS := README.md CONTRIBUTING.md LICENSE $(wildcard docs/*.md) proto/gimux.proto client/gimux_client.h \
+	client/examples/minimal.c
 .PHONY: install vib deb
 install: all ## into $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 755 $(BUILD)/gimuxd $(root)/sbin/gimuxd
@@ -274,7 +308,7 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	$(INSTALL) -m 644 client/gimux_client.h $(root)/include/gimux_client.h
 	@mkdir -p $(root)/lib/pkgconfig
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' client/gimux_client.pc.in > $(root)/lib/pkgconfig/gimux_client.pc
-	$(INSTALL) -m 644 -t $(root)/share/doc/gimux README.md docs/*.md client/examples/minimal.c
+	for file in $(DOCUMENTS); do $(INSTALL) -m 644 $$file $(root)/share/doc/gimux/$$file || exit 1; done
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 vib: $(BUILD)/gimuxd-static | package-deps ## build/gimux-VERSION.vib, for ESXi
 	packaging/mkvib --binary $< --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)/gimux-$(VERSION).vib
@@ -284,8 +318,8 @@ deb: all | package-deps ## build/gimux_VERSION_ARCH.deb
 	packaging/mkdeb --tree $(BUILD)/deb --config packaging/gimuxd.conf --version $(VERSION) --output $(BUILD)
 
 # ---- the rest ----
-.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps microbench-deps bench-deps plot-deps
-test-deps lint-deps fuzz-deps vm-deps package-deps microbench-deps bench-deps plot-deps:
+.PHONY: clean help deps test-deps lint-deps fuzz-deps vm-deps package-deps demo-deps microbench-deps bench-deps plot-deps arm64-deps
+test-deps lint-deps fuzz-deps vm-deps package-deps microbench-deps bench-deps plot-deps arm64-deps:
 	@packaging/deps $(patsubst %-deps,%,$@)
 demo-deps:
 	@packaging/deps demo

@@ -184,6 +184,7 @@ class Host:
         self.config.write_text(SMALL_CONFIG.format(run=self.run), encoding="utf-8")
         self.pid_file = self.run / "gimuxd.pid"
         self.shell = shell
+        self.said = ""
         watchdog = self.directory / "watchdog.sh"
         if with_watchdog:
             watchdog.write_text(FAKE_WATCHDOG.format(run=self.run), encoding="utf-8")
@@ -199,8 +200,15 @@ class Host:
             done = subprocess.run([*self.shell, script, *verbs], env=self.env, check=False,
                                   timeout=2 * DEADLINE, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
             said.seek(0)
-            print(verbs, done.returncode, said.read())
+            self.said = said.read()
+        print(verbs, done.returncode, self.said)
         return done.returncode
+
+    def spoil(self):
+        """Makes the configuration wrong; what must be said of it."""
+        text = self.config.read_text("utf-8")
+        self.config.write_text(text + NO_CONFIGURATION, encoding="utf-8")
+        return f"{self.config}:{text.count(chr(10)) + 1}: "
 
     def pid(self):
         return int(self.pid_file.read_text("ascii"))
@@ -310,6 +318,59 @@ def test_init_reload_refuses_a_bad_configuration(host):
     assert host.init("stop") == 0 and host.processes() == []
 
 
+RESTARTS = pytest.mark.parametrize("verb", ["restart", "force-reload", "try-restart"])
+
+
+def restart_is_refused(host, verb, line):
+    """What runs goes on, and one line says why."""
+    pid, before = host.pid(), host.processes()
+    assert host.init(verb) == 6
+    assert host.said.startswith(f"gimuxd: not restarted, process {pid} goes on as it was: ") and line in host.said
+    assert host.said.count("\n") == 1
+    assert host.init("status") == 0 and host.pid() == pid and host.processes() == before
+
+
+@RESTARTS
+def test_init_restart_refuses_a_bad_configuration(host, verb):
+    assert host.init("start") == 0
+    good = host.config.read_text("utf-8")
+    restart_is_refused(host, verb, host.spoil())
+    host.config.unlink()
+    host.env["GIMUX_PIDFILE"] = str(host.pid_file)
+    restart_is_refused(host, verb, f"no configuration at {host.config}")
+    host.config.write_text(f"{good}log = \"syslog\"\nstorage {{ dir = \"/proc/no/such\" }}\n", encoding="utf-8")
+    restart_is_refused(host, verb, f"{host.config} is not right: storage: ")
+    host.config.write_text(good, encoding="utf-8")
+    pid = host.pid()
+    assert host.init(verb) == 0 and host.init("status") == 0 and host.pid() != pid
+    assert host.init("stop") == 0 and host.processes() == []
+
+
+def test_init_restart_of_nothing_with_a_bad_configuration(host):
+    host.env["GIMUX_PIDFILE"] = str(host.pid_file)
+    line = host.spoil()
+    assert host.init("try-restart") == 0 and host.said == ""
+    assert host.init("restart") == 6
+    assert host.said.startswith("gimuxd: not restarted: ") and line in host.said
+    assert host.processes() == []
+
+
+@RESTARTS
+def test_init_restart_is_checked_before_systemctl_takes_over(host, verb):
+    """It does as soon as the functions of the Linux Standard Base are read; systemctl would stop first."""
+    script, functions = host.directory / "root/etc/init.d/gimuxd", host.directory / "init-functions"
+    text = script.read_text("utf-8")
+    assert text.count("/lib/lsb/init-functions") == 2
+    script.chmod(0o755)
+    script.write_text(text.replace("/lib/lsb/init-functions", str(functions)), encoding="utf-8")
+    assert host.init("start") == 0
+    functions.write_text('echo "systemctl $1"; exit 0\n', encoding="ascii")
+    assert host.init(verb) == 0 and host.said == f"systemctl {verb}\n"
+    restart = host.spoil()
+    assert host.init(verb) == 6
+    assert restart in host.said and "systemctl" not in host.said
+
+
 def test_init_after_a_kill(host):
     assert host.init("start") == 0
     killed = host.pid()
@@ -339,6 +400,9 @@ def test_init_with_watchdog(host):
     os.kill(first, signal.SIGKILL)
     wait_for("start by the watchdog", lambda: host.init("status") == 0 and host.pid() != first)
     assert host.init("reload") == 0
+    good = host.config.read_text("utf-8")
+    restart_is_refused(host, "restart", host.spoil())
+    host.config.write_text(good, encoding="utf-8")
     assert host.init("restart") == 0
     assert host.init("status") == 0
     assert host.init("stop") == 0
@@ -346,18 +410,86 @@ def test_init_with_watchdog(host):
     assert host.init("status") == 3
 
 
+# ---- make and make install ----
+
+def dry_run(tmp_path, *words, **env):
+    """What make would do to compile one file."""
+    target = tmp_path / "obj/mux/base/log.o"
+    done = subprocess.run(["make", "-n", "V=1", f"BUILD={tmp_path}", *words, target], cwd=ROOT, capture_output=True,
+                          text=True, env={**clean_environment(), **env}, check=True, timeout=DEADLINE)
+    (line,) = (line for line in done.stdout.splitlines() if line.endswith("mux/base/log.c"))
+    return line.split()
+
+
+def clean_environment():
+    """Without what a make that runs these tests has told its children."""
+    mine = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
+    return {name: value for name, value in os.environ.items() if name not in mine}
+
+
+@pytest.mark.parametrize("given", ["argument", "environment"])
+def test_make_takes_a_compiler_and_flags_and_keeps_its_own(tmp_path, given):
+    own = dry_run(tmp_path)
+    assert own[0] == "gcc" and "-O2" in own
+    more = {"CC": "clang", "CFLAGS": "-O3", "CPPFLAGS": "-DMORE"}
+    words = dry_run(tmp_path, *map("=".join, more.items())) if given == "argument" else dry_run(tmp_path, **more)
+    assert words[0] == "clang" and "-DMORE" in words
+    assert any(word.startswith("-DGIMUX_VERSION=") for word in words)
+    assert "-Werror" in own and set(own[1:]) - set(words) == {"-Werror"}
+    assert [word for word in words if word.startswith("-O")][-1] == "-O3"
+
+
+def test_a_failing_pkg_config_leaves_nothing_behind(tmp_path):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/pkg-config").write_text("#!/bin/sh\nexit 1\n", encoding="ascii")
+    (tmp_path / "tools/pkg-config").chmod(0o755)
+    env = {**clean_environment(), "PATH": f"{tmp_path}/tools:{os.environ['PATH']}"}
+    done = subprocess.run(["make", "-n", f"BUILD={tmp_path}", "all"], cwd=ROOT, capture_output=True, check=False,
+                          env=env, timeout=DEADLINE)
+    assert not (tmp_path / "config.mk").exists() and done.returncode != 0
+    assert dry_run(tmp_path) and "-levent" in (tmp_path / "config.mk").read_text("utf-8")
+
+
+def anchors(path):
+    """Of a Markdown document: what its headings are called in links."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_of_installed_documents_lead_somewhere(tree):
+    documents = tree / "usr/share/doc/gimux"
+    assert {path.name for path in documents.glob("docs/*.md")} == {path.name for path in ROOT.glob("docs/*.md")}
+    followed, broken = 0, []
+    for path in documents.rglob("*.md"):
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8")):
+            if re.match(r"[a-z]+:", link):
+                continue
+            followed += 1
+            place, _, anchor = link.partition("#")
+            target = (path.parent / place).resolve() if place else path
+            if not target.is_relative_to(documents) or not target.is_file() or anchor and anchor not in anchors(target):
+                broken.append(f"{path.relative_to(documents)}: {link}")
+    assert not broken and followed > 50
+
+
 # ---- the Debian package ----
 
+@pytest.fixture(scope="module", name="tree")
+def fixture_tree(tmp_path_factory):
+    """What make install makes."""
+    built(BUILD / "gimuxd")
+    tree = tmp_path_factory.mktemp("install")
+    subprocess.run(["make", "-C", ROOT, f"BUILD={BUILD}", f"DESTDIR={tree}", "PREFIX=/usr", "install"],
+                   check=True, stdout=subprocess.DEVNULL)
+    return tree
+
+
 @pytest.fixture(scope="module", name="deb")
-def fixture_deb(tmp_path_factory):
+def fixture_deb(tmp_path_factory, tree):
     for tool in ("dpkg-deb", "dpkg-shlibdeps"):
         if not shutil.which(tool):
             pytest.skip(f"no {tool} here: packaging/deps package")
-    built(BUILD / "gimuxd")
     directory = tmp_path_factory.mktemp("deb")
-    tree = directory / "tree"
-    subprocess.run(["make", "-C", ROOT, f"BUILD={BUILD}", f"DESTDIR={tree}", "PREFIX=/usr", "install"],
-                   check=True, stdout=subprocess.DEVNULL)
     output = directory / f"gimux_{VERSION}_amd64.deb"
     subprocess.run([ROOT / "packaging/mkdeb", "--tree", tree, "--config", built(CONFIG),
                     "--version", VERSION, "--output", output], check=True)
@@ -371,7 +503,10 @@ def test_deb_lists_what_it_should(deb):
     paths = {line.split()[5] for line in lines}
     wanted = {"usr/sbin/gimuxd", "usr/bin/svm-tail", "usr/bin/thinagent-sim", "usr/lib/libgimux_client.so.1",
               "usr/lib/libgimux_client.a", "usr/include/gimux_client.h", "usr/lib/pkgconfig/gimux_client.pc",
-              "etc/gimux/gimuxd.conf", "etc/init.d/gimuxd", "lib/systemd/system/gimuxd.service"}
+              "etc/gimux/gimuxd.conf", "etc/init.d/gimuxd", "lib/systemd/system/gimuxd.service",
+              "usr/share/doc/gimux/copyright"}
+    service = (ROOT / "packaging/gimuxd.service").read_text("utf-8")
+    wanted.add(re.search(r"^Documentation=file:///(.*)$", service, re.MULTILINE)[1])
     assert {f"./{path}" for path in wanted} <= paths
 
 
@@ -393,3 +528,66 @@ def test_deb_unpacks_into_a_gimuxd_that_takes_its_configuration(deb, tmp_path):
     assert text.count('\nuser = "gimux"\n') == 1  # whom the package makes, and this host may not have
     config.write_text(text.replace('"gimux"', '"nobody"'), encoding="utf-8")
     subprocess.run([program, "-c", config, "--check"], check=True, timeout=DEADLINE)
+
+
+class Upgrade:
+    """The package's postinst beside a host's gimuxd, as dpkg runs it after it has unpacked a newer version."""
+
+    def __init__(self, host, deb, directory, with_systemd):
+        self.host, self.said = host, ""
+        self.script, self.systemctl = directory / "control/postinst", directory / "systemctl.log"
+        tools, run = directory / "tools", directory / "systemd"
+        tools.mkdir()
+        subprocess.run(["dpkg-deb", "-e", deb, directory / "control"], check=True)
+        text = self.script.read_text("utf-8").replace("/run/systemd/system", str(run))
+        init = host.directory / "root/etc/init.d/gimuxd"
+        self.script.write_text(text.replace("/etc/init.d/gimuxd", str(init)), encoding="utf-8")
+        # Who the user is and what systemd does is not this machine's.
+        for tool in ("getent", "useradd", "install", "systemctl"):
+            (tools / tool).write_text(f'#!/bin/sh\necho "{tool} $*" >>{self.systemctl}\n', encoding="ascii")
+            (tools / tool).chmod(0o755)
+        if with_systemd:
+            run.mkdir()
+        self.env = dict(host.env, PATH=f"{tools}:{os.environ['PATH']}")
+
+    def run(self):
+        """What it did to the worker; it never fails, and never stops what runs."""
+        keeper, before = self.host.pid(), children(self.host.pid())
+        with tempfile.TemporaryFile("w+") as said:
+            subprocess.run(["sh", self.script, "configure", "0.0.1"], env=self.env, check=True, timeout=2 * DEADLINE,
+                           stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            said.seek(0)
+            self.said = said.read()
+        assert "restart" not in self.systemctl.read_text("utf-8")
+        assert self.host.init("status") == 0 and self.host.pid() == keeper
+        wait_for("one worker", lambda: len(children(keeper)) == 1)
+        return "stays" if children(keeper) == before else "another"
+
+
+@pytest.fixture(name="upgrade", params=[False, True], ids=["init", "systemd"])
+def fixture_upgrade(request, host, deb, tmp_path):
+    return Upgrade(host, deb, tmp_path, request.param)
+
+
+def test_deb_upgrade_goes_on_with_a_bad_configuration(host, upgrade):
+    """The package is installed, what runs goes on, and one line says why; once that is mended, upgrade does it."""
+    assert host.init("start") == 0
+    good, line = host.config.read_text("utf-8"), host.spoil()
+    assert upgrade.run() == "stays"
+    assert upgrade.said.startswith(f"gimuxd: not upgraded, process {host.pid()} goes on as it was: ")
+    assert line in upgrade.said and upgrade.said.count("\n") == 1
+    host.config.write_text(good, encoding="utf-8")
+    assert upgrade.run() == "another"
+    assert host.init("stop") == 0 and host.processes() == []
+
+
+def test_deb_upgrade_goes_on_when_the_new_program_does_not_come_up(host, upgrade):
+    assert host.init("start") == 0
+    program = Path(host.env["GIMUXD"])
+    kept = program.rename(program.with_name("kept"))
+    program.write_text(f'#!/bin/sh\ncase $* in *--check*) exec "{kept}" "$@" ;; esac\nexit 1\n')
+    program.chmod(0o755)
+    assert upgrade.run() == "stays"
+    assert f"gimuxd: not upgraded, process {host.pid()} goes on as it was: its log says why" in upgrade.said
+    kept.rename(program)
+    assert host.init("stop") == 0 and host.processes() == []

@@ -262,7 +262,10 @@ test_an_empty_packet_leaves_nothing_open(void **state)
         struct cmsghdr header;
     } rights = { .header = {
                      .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int)) } };
-    struct msghdr message = { .msg_control = rights.buf, .msg_controllen = sizeof(rights.buf) };
+    struct iovec nothing = { NULL, 0 }; /* QEMU's user mode sends nothing without one */
+    struct msghdr message = {
+        .msg_iov = &nothing, .msg_iovlen = 1, .msg_control = rights.buf, .msg_controllen = sizeof(rights.buf)
+    };
     char byte = 0;
 
     (void)state;

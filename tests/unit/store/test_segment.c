@@ -92,6 +92,16 @@ reader_of(const struct segment *segment, const uint8_t *bytes, size_t len)
     return (struct segment_reader){ .buf = bytes, .len = len, .seed = segment->name.seed };
 }
 
+/* Each member by itself: what is between them is whatever the compiler leaves there. */
+static bool
+is_position(const struct segment_position *seen)
+{
+    return memcmp(seen->boot_id, position.boot_id, GR_UUID_SIZE) == 0 && seen->driver == position.driver &&
+           seen->settled == position.settled && seen->acked == position.acked &&
+           seen->delivered == position.delivered && seen->filtered == position.filtered &&
+           seen->gapped == position.gapped && strcmp(seen->solution, position.solution) == 0;
+}
+
 /* The record is one of those that were written, at its place. */
 static unsigned
 number_of(const struct segment *segment, const struct segment_record *record)
@@ -114,7 +124,7 @@ number_of(const struct segment *segment, const struct segment_record *record)
                     strcmp(record->of.stream.build, stream.build) == 0 &&
                     strcmp(record->of.stream.guest_os, stream.guest_os) == 0);
     else if (record->kind == SEGMENT_POSITION)
-        assert_memory_equal(&record->of.position, &position, sizeof(position));
+        assert_true(is_position(&record->of.position));
     else
         assert_true(record->of.frame.sequence == 12 + 2 * (n - 3) && record->of.frame.count == 2 &&
                     record->of.frame.len == 5 + n - 3 && record->of.frame.key_len == 2 &&
