@@ -3,7 +3,7 @@
 
 #include "mux/base/stats.h"
 #include "mux/operator/inner.h"
-#include "mux/operator/memory.h"
+#include "mux/operator/bound.h"
 
 /* ---- lines ---- */
 

@@ -5,7 +5,7 @@
 
 #include "mux/base/option.h"
 #include "mux/operator/inner.h"
-#include "mux/operator/memory.h"
+#include "mux/operator/bound.h"
 
 /* ---- one VM ---- */
 

@@ -20,7 +20,7 @@
 #include "mux/net/listen.h"
 #include "mux/net/loop.h"
 #include "mux/operator/http.h"
-#include "mux/operator/memory.h"
+#include "mux/operator/bound.h"
 #include "mux/process/keeper.h"
 #include "mux/process/sandbox.h"
 #include "mux/process/terminal.h"

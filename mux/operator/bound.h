@@ -1,6 +1,6 @@
 /* The bound of memory that the configuration adds up to, which is printed at start and shown by /metrics. */
-#ifndef GIMUX_OPERATOR_MEMORY_H
-#define GIMUX_OPERATOR_MEMORY_H
+#ifndef GIMUX_OPERATOR_BOUND_H
+#define GIMUX_OPERATOR_BOUND_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 /* The bound of memory that the configuration adds up to, which is printed at start and shown by /metrics. */
-#include "mux/operator/memory.h"
+#include "mux/operator/bound.h"
 
 #include "mux/guest/guest.h"
 #include "mux/route/route.h"
