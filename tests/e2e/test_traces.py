@@ -1,6 +1,7 @@
 """Traces of real machines through all of it: imported, replayed, and at the SVM what the logs say, counted here."""
 
 import collections
+import datetime
 import gzip
 import ipaddress
 import json
@@ -21,6 +22,7 @@ BECOMES = {1: ("process", "Launch"), 2: ("file", "Set Attributes"), 3: ("network
            26: ("file", "Delete"), 4624: ("authentication", "Logon"), 4634: ("authentication", "Logoff"),
            4656: ("file", "Open"), 4688: ("process", "Launch"), 4689: ("process", "Terminate"),
            5156: ("network", "Open"), 5158: ("network", "Listen")}
+CLOCKS = ("UtcTime", "TimeCreated", "EventTime", "@timestamp")  # the one whose time counts first
 ACTIVITY_IDS = {("process", "Launch"): 1, ("process", "Terminate"): 2, ("file", "Create"): 1, ("file", "Delete"): 4,
                 ("file", "Set Attributes"): 6, ("file", "Open"): 14, ("network", "Open"): 1, ("network", "Listen"): 7,
                 ("dns", "Response"): 2, ("authentication", "Logon"): 1, ("authentication", "Logoff"): 2}
@@ -85,6 +87,26 @@ def test_counts(log):
     assert sum(row["imported"] for row in log.imported["events"]) == len(log.wanted) == len(log.events)
     expected = collections.Counter((BECOMES[e["EventID"]][0], ACTIVITY_IDS[BECOMES[e["EventID"]]]) for e in log.wanted)
     assert collections.Counter((e["class"], e["activity_id"]) for e in log.events) == expected
+
+
+def utc(text):
+    """Nanoseconds since 1970 of such as 2020-10-22 08:29:52.016."""
+    time = datetime.datetime.fromisoformat(text.rstrip("Z") + "+00:00") - datetime.datetime.fromtimestamp(
+        0, datetime.timezone.utc)
+    return (time // datetime.timedelta(microseconds=1)) * 1000
+
+
+def happened(line):
+    """The event's own time. Local times, in one of the logs, are four hours behind UTC."""
+    clock = next(clock for clock in CLOCKS if clock in line)
+    return utc(line[clock]) + (4 * 3600 * 10**9 if clock == "EventTime" else 0)
+
+
+@LOG
+def test_times_are_the_events(log):
+    assert counted(e["time_ns"] for e in log.events) == counted(map(happened, log.wanted))
+    by_clock = collections.Counter(next(clock for clock in CLOCKS if clock in e) for e in log.wanted)
+    assert log.imported["time_from"] == {clock: by_clock[clock] for clock in CLOCKS}
 
 
 @LOG

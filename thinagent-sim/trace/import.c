@@ -12,6 +12,7 @@
 #include "thinagent-sim/identity.h"
 #include "thinagent-sim/memory.h"
 #include "thinagent-sim/trace/import_event.h"
+#include "thinagent-sim/trace/import_time.h"
 #include "thinagent-sim/trace_writer.h"
 
 #define LINE_MAX_BYTES ((size_t)4 << 20)
@@ -43,6 +44,8 @@ struct import {
     struct machine *machines;
     uint64_t line;
     struct tally *tallies;       /* one for each rule, and one for all other events */
+    uint64_t clocks[CLOCKS];     /* events in the trace, by the field that their time is from */
+    uint64_t apart;              /* of them, those whose clocks are apart */
     uint64_t unusable;           /* lines, including those that are not events */
     struct text_pool pool;       /* of events */
     struct text_pool hello_pool; /* of the records that open a stream */
@@ -125,14 +128,15 @@ take_event(struct import *import, size_t rule, const json_t *event, const char *
     struct gr_record record;
     enum import_result result;
     uint32_t stream;
-    int64_t time;
+    struct import_time time;
 
     if (!host || host[0] == '\0' || strlen(host) >= HOST_MAX) {
         *why = "no Hostname, or one of over 255 bytes";
         return IMPORT_UNUSABLE;
     }
     if (!import_time(event, &time)) {
-        *why = "no time in @timestamp or TimeCreated, such as 2020-10-22T08:29:53.801Z";
+        *why = "no time of 1970 to 2106 in UtcTime, TimeCreated, EventTime or @timestamp, such as "
+               "2020-10-22T08:29:53.801Z";
         return IMPORT_UNUSABLE;
     }
     machine = machine_get(import, host);
@@ -141,10 +145,12 @@ take_event(struct import *import, size_t rule, const json_t *event, const char *
     if (result != IMPORT_DONE)
         return result;
     if (machine->sequence[driver] == 0)
-        open_stream(import, machine, drivers[driver], stream, time);
+        open_stream(import, machine, drivers[driver], stream, time.sent);
     record.sequence = ++machine->sequence[driver];
-    record.time = driver_time(drivers[driver], time);
-    put(import, stream, time, &record);
+    record.time = driver_time(drivers[driver], time.happened);
+    put(import, stream, time.sent, &record);
+    import->clocks[time.clock]++;
+    import->apart += time.apart;
     return IMPORT_DONE;
 }
 
@@ -248,6 +254,10 @@ print_table(const struct import *import)
         printf(" %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 "\n", tally->read, tally->imported,
                tally->skipped, tally->unusable);
     }
+    printf("times:");
+    for (unsigned i = 0; i < CLOCKS; i++)
+        printf("%s %" PRIu64 " of %s", i > 0 ? "," : "", import->clocks[i], import_clock_name(i));
+    printf("; %" PRIu64 " events whose UtcTime and log time are over 15 minutes apart\n", import->apart);
     printf("%u machines, %" PRIu64 " lines, of which %" PRIu64 " could not be used\n",
            HASH_COUNT(import->machines), import->line, import->unusable);
 }
@@ -257,6 +267,7 @@ print_json(const struct import *import)
 {
     json_t *events = json_array();
     json_t *machines = json_array();
+    json_t *clocks = json_object();
     struct machine *machine;
     json_t *all;
 
@@ -281,8 +292,11 @@ print_json(const struct import *import)
                                                   (json_int_t)machine->sequence[0], "vnetwfp",
                                                   (json_int_t)machine->sequence[1]));
     }
-    all = json_pack("{s:I, s:I, s:o, s:o}", "lines", (json_int_t)import->line, "unusable",
-                    (json_int_t)import->unusable, "events", events, "machines", machines);
+    for (unsigned i = 0; i < CLOCKS; i++)
+        json_object_set_new(clocks, import_clock_name(i), json_integer((json_int_t)import->clocks[i]));
+    all = json_pack("{s:I, s:I, s:o, s:o, s:I, s:o}", "lines", (json_int_t)import->line, "unusable",
+                    (json_int_t)import->unusable, "events", events, "time_from", clocks, "clocks_apart",
+                    (json_int_t)import->apart, "machines", machines);
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);

@@ -1,8 +1,6 @@
 /* One event of a Windows event log becomes a driver's record.
  *
  * What the logs mean, where it is not plain:
- *   - The time is @timestamp, or TimeCreated, which are UTC in all of them. EventTime is local time without a
- *     zone, and UtcTime, which only Sysmon has, follows a clock of its own on some machines.
  *   - UserID in Sysmon's events is the account that wrote the log, not the actor: it is not taken.
  *   - Source and destination of a connection (3, 5156) are its initiator and its target, so that for an
  *     inbound one the local end is the destination.
@@ -11,12 +9,10 @@
 #include "thinagent-sim/trace/import_event.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #define STATUS_ACCESS_DENIED 0xc0000022u
 #define DNS_ERROR_RCODE      9000 /* Windows' errors 9001 to 9010 are RCODEs 1 to 10 */
@@ -496,31 +492,6 @@ import_rule_of(const json_t *event)
         if ((uint64_t)rules[rule].id == id && (!source || strstr(source, rules[rule].channel)))
             break;
     return rule;
-}
-
-bool
-import_time(const json_t *event, int64_t *out)
-{
-    struct line line = { .event = event };
-    const char *text = field(&line, "@timestamp");
-    struct tm tm = { 0 };
-    char digits[10] = "000000000";
-    const char *rest;
-    int64_t seconds;
-
-    if (!text)
-        text = field(&line, "TimeCreated");
-    rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
-    if (!rest)
-        return false;
-    if (*rest == '.')
-        for (size_t i = 0; i < 9 && rest[1 + i] >= '0' && rest[1 + i] <= '9'; i++)
-            digits[i] = rest[1 + i];
-    seconds = timegm(&tm);
-    if (seconds < 0 || seconds > UINT32_MAX) /* a trace holds no other times */
-        return false;
-    *out = seconds * INT64_C(1000000000) + strtol(digits, NULL, 10);
-    return true;
 }
 
 enum import_result

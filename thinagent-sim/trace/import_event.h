@@ -29,9 +29,6 @@ size_t import_rule_of(const json_t *event);
 /* The driver that reports such an event: GR_VSEPFLT or GR_VNETWFP. */
 uint16_t import_rule_driver(size_t rule);
 
-/* When the event happened, Unix nanoseconds. Returns false if it does not say. */
-bool import_time(const json_t *event, int64_t *out);
-
 /* Makes the record, with sequence and time 0; its texts are in the pool, which is emptied first. */
 enum import_result import_event(size_t rule, const json_t *event, struct text_pool *pool,
                                 struct gr_record *out, const char **why);

@@ -270,32 +270,6 @@ what_is_missing_is_named(void **state)
         IMPORT_UNUSABLE);
 }
 
-static void
-times_are_utc(void **state)
-{
-    static const struct {
-        const char *text;
-        bool good;
-        int64_t ns;
-    } cases[] = {
-        { "2020-10-22T08:29:53.801Z", true, INT64_C(1603355393801000000) },
-        { "2020-10-22T08:29:53Z", true, INT64_C(1603355393000000000) },
-        { "yesterday", false, 0 },
-        { "1601-01-01T00:00:00Z", false, 0 },
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        json_t *event =
-            json_pack("{s:s, s:s}", "@timestamp", cases[i].text, "EventTime", "2020-10-22 04:29:52");
-        int64_t time = 0;
-
-        assert_int_equal(import_time(event, &time), cases[i].good);
-        assert_true(time == cases[i].ns);
-        json_decref(event);
-    }
-}
-
 /* ---- whole files ---- */
 
 static const char log_text[] =
@@ -411,7 +385,6 @@ main(void)
         cmocka_unit_test(a_logon_says_who_and_from_where),
         cmocka_unit_test(characters_beyond_the_first_plane_become_pairs),
         cmocka_unit_test(what_is_missing_is_named),
-        cmocka_unit_test(times_are_utc),
         cmocka_unit_test(plain_and_gzip_logs_give_the_same),
         cmocka_unit_test(a_log_that_is_cut_off_is_an_error),
         cmocka_unit_test(a_log_that_is_not_there_is_an_error),
