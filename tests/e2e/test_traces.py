@@ -37,7 +37,7 @@ class Replayed:
             pytest.skip(f"no {path}: set GIMUX_TRACES to the directory of the logs")
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             self.lines = [json.loads(line) for line in lines]
-        self.wanted = [e for e in self.lines if e["EventID"] in BECOMES and e.get("ObjectType", "File") == "File"]
+        self.wanted = [e for e in self.lines if becomes_an_event(e)]
         trace = world.directory / f"{name}.pcap"
         run = world.sim("import", path, "--output", trace, "--json")
         assert run.wait() == 0, run.err
@@ -81,12 +81,21 @@ def account(event, domain, name):
     return "\\".join(part for part in (event.get(domain), event[name]) if part and part != "-")
 
 
+def becomes_an_event(line):
+    """Only files are file events, and the bind of a TCP socket is no listen."""
+    if line["EventID"] == 5158:
+        return line["Protocol"] == "17"
+    return line["EventID"] in BECOMES and line.get("ObjectType", "File") == "File"
+
+
 @LOG
 def test_counts(log):
     assert log.imported["lines"] == len(log.lines) and log.imported["unusable"] == 0
     assert sum(row["imported"] for row in log.imported["events"]) == len(log.wanted) == len(log.events)
     expected = collections.Counter((BECOMES[e["EventID"]][0], ACTIVITY_IDS[BECOMES[e["EventID"]]]) for e in log.wanted)
     assert collections.Counter((e["class"], e["activity_id"]) for e in log.events) == expected
+    left_out = collections.Counter(e["EventID"] for e in log.lines if not becomes_an_event(e))
+    assert {row["event_id"]: row["count"] for row in log.imported["left_out"]} == left_out
 
 
 def utc(text):
@@ -165,12 +174,18 @@ def test_names_of_users(log):
 def test_names_and_addresses_of_the_network(log):
     assert counted(e["dns"]["hostname"] for e in log.at_svm("dns", "Response")) == counted(
         e["QueryName"] for e in log.of(22))
-    # network.step 1: PRECONNECT, which is 5156; 2: ESTABLISHED, which is Sysmon's
-    for step, event_id, names in ((1, 5156, ("SourceAddress", "DestAddress")), (2, 3, ("SourceIp", "DestinationIp"))):
-        got = [e["network"] for e in log.at_svm("network", "Open") if e["network"]["step"] == step]
-        port = "DestPort" if event_id == 5156 else "DestinationPort"
-        expected = [(*sorted(normal(e[n]) for n in names), str(e[port])) for e in log.of(event_id)]
-        assert counted((*sorted((n["src_ip"], n["dst_ip"])), str(n["dst_port"])) for n in got) == counted(expected)
+    # network.step 2: ESTABLISHED, which 5156 and Sysmon's 3 are; one machine may tell both
+    expected = [ends(e, "SourceAddress", "DestAddress", "DestPort") for e in log.of(5156)]
+    expected += [ends(e, "SourceIp", "DestinationIp", "DestinationPort") for e in log.of(3)]
+    got = [e["network"] for e in log.at_svm("network", "Open")]
+    assert {n["step"] for n in got} == {2}
+    assert counted(ends(n, "src_ip", "dst_ip", "dst_port") for n in got) == counted(expected)
+    assert counted(str(e["network"]["src_port"]) for e in log.at_svm("network", "Listen")) == counted(
+        e["SourcePort"] for e in log.of(5158))
+
+
+def ends(event, source, target, port):
+    return (*sorted((normal(event[source]), normal(event[target]))), str(event[port]))
 
 
 def normal(address):
@@ -264,6 +279,48 @@ def test_truncated_log(world):
     run = world.sim("import", path, "--output", world.directory / "out.pcap")
     assert run.wait() == 1
     assert 0 < int(run.wait_err(r"log.gz: after line (\d+): .*unexpected end of file").group(1)) < 1000
+
+
+SOURCE = "Microsoft-Windows-Security-Auditing"
+FILTERED = {"Protocol": "6", "ProcessId": "4", "SourceAddress": "192.0.2.1", "SourcePort": "445"}
+CONNECTION = {**FILTERED, "Direction": "%%14593", "DestAddress": "192.0.2.2", "DestPort": "80"}
+HANDLE = {"ProcessId": "0x10", "HandleId": "0x4"}
+FILE = {**HANDLE, "ObjectType": "File", "ObjectName": "C:\\a", "AccessMask": "0x10000"}
+SESSION = {"TargetUserName": "anna", "TargetLogonId": "0x77", "LogonType": "2"}
+# Made-up events: id, fields, class and activity at the SVM (None: left out), status_id there (1 success, 2 failure)
+MADE = [(4625, {"TargetUserName": "anna", "Status": "0xc000006d", "LogonType": "3"}, ("authentication", 1), 2),
+        (4647, SESSION, ("authentication", 2), 1), (4634, SESSION, None, 0), (4658, HANDLE, None, 0),
+        (4656, FILE, ("file", 14), 1), (4663, FILE, None, 0), (4660, HANDLE, ("file", 4), 1),
+        (5154, FILTERED, ("network", 7), 1), (5155, FILTERED, ("network", 7), 2),
+        (5156, CONNECTION, ("network", 1), 1), (5157, CONNECTION, ("network", 5), 2),
+        (5158, FILTERED, None, 0), (5159, FILTERED, None, 0), (4658, HANDLE, None, 0)]
+
+
+def test_made_up_log(world):
+    """What there is none of in the logs of real machines; and what is left out, by id."""
+    path = world.directory / "made.jsonl"
+    path.write_text("".join(json.dumps({
+        "EventID": number, "SourceName": SOURCE, "Hostname": "web", "TimeCreated": "2020-10-22T08:29:53.5Z",
+        "@timestamp": "2020-10-22T08:32:08.000Z", **fields}) + "\n" for number, fields, _, _ in MADE))
+    trace = world.directory / "made.pcap"
+    text = world.sim("import", path, "--output", trace)
+    assert text.wait() == 0, text.err
+    run = world.sim("import", path, "--output", trace, "--json")
+    assert run.wait() == 0, run.err
+    left_out = {row["event_id"]: row["count"] for row in json.loads(run.out)["left_out"]}
+    assert left_out == {4634: 1, 4658: 2, 4663: 1, 5158: 1, 5159: 1}
+    rows = text.out.split("left out:\n")[1].splitlines()[:len(left_out)]
+    assert {int(row.split()[1]): int(row.split()[2]) for row in rows} == left_out
+    svm = world.svm("one", "--json")
+    world.configure({"one": {"address": svm}}, rest=REST)
+    world.start(up=1)
+    assert world.sim("replay", trace, "--fast", "--connect", world.shared).wait() == 0
+    expected = collections.Counter((*made, status) for _, _, made, status in MADE if made)
+    events = wait_for("all of it", lambda: len(got := [e for e in svm.events() if e["driver"] != "gimuxd"]) ==
+                      expected.total() and got)
+    assert collections.Counter((e["class"], e["activity_id"], e["status_id"]) for e in events) == expected
+    assert {e["time_ns"] for e in events} == {utc("2020-10-22T08:29:53.500")}
+    assert [e["file"]["path"] for e in events if e["class"] == "file"] == ["C:\\a", "C:\\a"]
 
 
 def test_log_of_garbage(world):

@@ -12,6 +12,7 @@
 #include "thinagent-sim/identity.h"
 #include "thinagent-sim/memory.h"
 #include "thinagent-sim/trace/import_event.h"
+#include "thinagent-sim/trace/import_left.h"
 #include "thinagent-sim/trace/import_time.h"
 #include "thinagent-sim/trace_writer.h"
 
@@ -44,6 +45,8 @@ struct import {
     struct machine *machines;
     uint64_t line;
     struct tally *tallies;       /* one for each rule, and one for all other events */
+    struct import_left *left;    /* what was skipped, by id */
+    struct import_known *known;  /* what earlier events said */
     uint64_t clocks[CLOCKS];     /* events in the trace, by the field that their time is from */
     uint64_t apart;              /* of them, those whose clocks are apart */
     uint64_t unusable;           /* lines, including those that are not events */
@@ -77,12 +80,14 @@ machine_get(struct import *import, const char *name)
     return machine;
 }
 
-static void
+/* Returns false, and writes nothing, if the record is too large. */
+static bool
 put(struct import *import, uint32_t stream, int64_t time, const struct gr_record *record)
 {
     size_t len = gr_encode(record, import->record, sizeof(import->record));
 
     trace_writer_put(import->writer, stream, time, import->record, len);
+    return len > 0;
 }
 
 /* Opens a stream: HELLO, and VOLUMES, which says what the machines of these logs have. */
@@ -118,16 +123,35 @@ open_stream(struct import *import, const struct machine *machine, uint16_t drive
 
 /* ---- events ---- */
 
+/* Puts an event's record into the trace, after what opens its stream. Returns false if it is too large. */
+static bool
+put_event(struct import *import, struct machine *machine, size_t driver, const struct import_time *time,
+          struct gr_record *record)
+{
+    uint32_t stream = (uint32_t)(machine->number * DRIVERS + driver);
+
+    if (machine->sequence[driver] == 0)
+        open_stream(import, machine, drivers[driver], stream, time->sent);
+    record->sequence = machine->sequence[driver] + 1;
+    record->time = driver_time(drivers[driver], time->happened);
+    if (!put(import, stream, time->sent, record))
+        return false;
+    machine->sequence[driver]++;
+    import->clocks[time->clock]++;
+    import->apart += time->apart;
+    return true;
+}
+
 /* Puts one event into the trace. Returns what became of it; on IMPORT_UNUSABLE *why says why. */
 static enum import_result
 take_event(struct import *import, size_t rule, const json_t *event, const char **why)
 {
     const char *host = json_string_value(json_object_get(event, "Hostname"));
     size_t driver = import_rule_driver(rule) == drivers[0] ? 0 : 1;
+    struct import_place place = { .pool = &import->pool, .known = import->known };
     struct machine *machine;
     struct gr_record record;
     enum import_result result;
-    uint32_t stream;
     struct import_time time;
 
     if (!host || host[0] == '\0' || strlen(host) >= HOST_MAX) {
@@ -140,18 +164,26 @@ take_event(struct import *import, size_t rule, const json_t *event, const char *
         return IMPORT_UNUSABLE;
     }
     machine = machine_get(import, host);
-    stream = (uint32_t)(machine->number * DRIVERS + driver);
-    result = import_event(rule, event, &import->pool, &record, why);
-    if (result != IMPORT_DONE)
-        return result;
-    if (machine->sequence[driver] == 0)
-        open_stream(import, machine, drivers[driver], stream, time.sent);
-    record.sequence = ++machine->sequence[driver];
-    record.time = driver_time(drivers[driver], time.happened);
-    put(import, stream, time.sent, &record);
-    import->clocks[time.clock]++;
-    import->apart += time.apart;
-    return IMPORT_DONE;
+    place.machine = machine->number;
+    result = import_event(rule, event, &place, &record, why);
+    if (result == IMPORT_DONE && !put_event(import, machine, driver, &time, &record)) {
+        *why = "its texts are too long together";
+        return IMPORT_UNUSABLE;
+    }
+    return result;
+}
+
+/* Counts an event that is left out, by its id. */
+static void
+leave_out(struct import *import, size_t rule, const json_t *event)
+{
+    uint64_t id;
+    const char *source = import_source(event, &id);
+
+    if (rule < import_rule_count())
+        import_left_count(import->left, import_rule_channel(rule), id, import_rule_left_out(rule));
+    else
+        import_left_count(import->left, source, id, id > 0 ? "no driver tells it" : "no EventID");
 }
 
 static void
@@ -177,6 +209,7 @@ take_line(struct import *import, const char *text, size_t len)
         break;
     case IMPORT_SKIPPED:
         tally->skipped++;
+        leave_out(import, rule, event);
         break;
     case IMPORT_UNUSABLE:
         tally->unusable++;
@@ -254,6 +287,7 @@ print_table(const struct import *import)
         printf(" %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %9" PRIu64 "\n", tally->read, tally->imported,
                tally->skipped, tally->unusable);
     }
+    import_left_print(import->left);
     printf("times:");
     for (unsigned i = 0; i < CLOCKS; i++)
         printf("%s %" PRIu64 " of %s", i > 0 ? "," : "", import->clocks[i], import_clock_name(i));
@@ -294,9 +328,10 @@ print_json(const struct import *import)
     }
     for (unsigned i = 0; i < CLOCKS; i++)
         json_object_set_new(clocks, import_clock_name(i), json_integer((json_int_t)import->clocks[i]));
-    all = json_pack("{s:I, s:I, s:o, s:o, s:I, s:o}", "lines", (json_int_t)import->line, "unusable",
-                    (json_int_t)import->unusable, "events", events, "time_from", clocks, "clocks_apart",
-                    (json_int_t)import->apart, "machines", machines);
+    all =
+        json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o}", "lines", (json_int_t)import->line, "unusable",
+                  (json_int_t)import->unusable, "events", events, "left_out", import_left_json(import->left),
+                  "time_from", clocks, "clocks_apart", (json_int_t)import->apart, "machines", machines);
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);
@@ -313,6 +348,8 @@ import_run(const struct options *options)
 
     import->options = options;
     import->tallies = must_calloc(import_rule_count() + 1, sizeof(*import->tallies));
+    import->left = import_left_new();
+    import->known = import_known_new();
     import->writer = trace_writer_open(options->output, why);
     good = import->writer != NULL && read_log(import);
     if (import->unusable > REPORTS_MAX)
@@ -334,6 +371,8 @@ import_run(const struct options *options)
         next = machine->hh.next;
         free(machine);
     }
+    import_left_free(import->left);
+    import_known_free(import->known);
     free(import->tallies);
     free(import);
     return good ? EXIT_GOOD : EXIT_ERROR;

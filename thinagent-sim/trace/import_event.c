@@ -1,21 +1,18 @@
 /* One event of a Windows event log becomes a driver's record.
  *
- * What the logs mean, where it is not plain:
+ * docs/import.md has the whole mapping. What the logs mean, where it is not plain:
  *   - UserID in Sysmon's events is the account that wrote the log, not the actor: it is not taken.
- *   - Source and destination of a connection (3, 5156) are its initiator and its target, so that for an
- *     inbound one the local end is the destination.
- *   - 5156 calls the process ProcessID in some logs and ProcessId in others. In 4688 ProcessId is the parent.
+ *   - In 4688 ProcessId is the parent.
  *   - "-" and "<unknown process>" stand for nothing. */
 #include "thinagent-sim/trace/import_event.h"
 
-#include <arpa/inet.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#define STATUS_ACCESS_DENIED 0xc0000022u
-#define DNS_ERROR_RCODE      9000 /* Windows' errors 9001 to 9010 are RCODEs 1 to 10 */
+#include "thinagent-sim/trace/import_line.h"
+
+#define STATUS_LOGON_FAILURE 0xc000006du
+#define STATUS_ERROR         0xc0000000u /* from here on a status says that it failed */
 
 /* Access rights of a file object (winnt.h). */
 #define FILE_READ_DATA        0x00000001u
@@ -23,114 +20,16 @@
 #define FILE_APPEND_DATA      0x00000004u
 #define FILE_WRITE_EA         0x00000010u
 #define FILE_EXECUTE          0x00000020u
-#define FILE_DELETE_CHILD     0x00000040u
 #define FILE_WRITE_ATTRIBUTES 0x00000100u
-#define DELETE_RIGHT          0x00010000u
 #define WRITE_DAC_OR_OWNER    0x000c0000u
-
-/* An event being converted. */
-struct line {
-    const json_t *event;
-    struct text_pool *pool;
-    const char *why; /* set: the event cannot be used */
-};
-
-/* ---- fields ---- */
-
-/* A field's text, or NULL if it is missing or stands for nothing. */
-static const char *
-field(const struct line *line, const char *name)
-{
-    const char *text = json_string_value(json_object_get(line->event, name));
-
-    if (!text || text[0] == '\0' || strcmp(text, "-") == 0 || strcmp(text, "<unknown process>") == 0)
-        return NULL;
-    return text;
-}
-
-static struct gr_text
-text_of(struct line *line, const char *name)
-{
-    return text_put(line->pool, field(line, name));
-}
-
-/* Like text_of, for what an event makes no sense without. */
-static struct gr_text
-needed_text(struct line *line, const char *name, const char *why)
-{
-    struct gr_text text = text_of(line, name);
-
-    if (text.len == 0)
-        line->why = why;
-    return text;
-}
-
-/* A number that is decimal or 0x..., as a number or a text; 0 if it is missing. */
-static uint64_t
-number_of(const struct line *line, const char *name)
-{
-    const json_t *value = json_object_get(line->event, name);
-    const char *text = field(line, name);
-
-    if (json_is_integer(value))
-        return (uint64_t)json_integer_value(value);
-    return text ? strtoull(text, NULL, 0) : 0;
-}
-
-static uint32_t
-number32_of(const struct line *line, const char *name)
-{
-    return (uint32_t)number_of(line, name);
-}
-
-/* A number that must be there and at most max. */
-static uint64_t
-needed_number(struct line *line, const char *name, uint64_t max, const char *why)
-{
-    uint64_t value = number_of(line, name);
-
-    if ((!field(line, name) && !json_is_integer(json_object_get(line->event, name))) || value > max)
-        line->why = why;
-    return value;
-}
-
-/* A name that comes in two fields: DOMAIN\name. */
-static struct gr_text
-account_of(struct line *line, const char *domain_field, const char *name_field)
-{
-    const char *domain = field(line, domain_field);
-    const char *name = field(line, name_field);
-    char both[1024];
-
-    if (!name)
-        return text_put(line->pool, NULL);
-    if (!domain)
-        return text_put(line->pool, name);
-    if ((size_t)snprintf(both, sizeof(both), "%s\\%s", domain, name) >= sizeof(both))
-        line->pool->full = true;
-    return text_put(line->pool, both);
-}
 
 /* Security events say in EventType whether the operation was allowed. */
 static uint32_t
 status_of(const struct line *line)
 {
-    const char *type = field(line, "EventType");
+    const char *type = line_field(line, "EventType");
 
     return type && strcmp(type, "AUDIT_FAILURE") == 0 ? STATUS_ACCESS_DENIED : 0;
-}
-
-static void
-address_of(struct line *line, const char *name, uint16_t *family, uint8_t out[16])
-{
-    const char *text = field(line, name);
-
-    if (text && strchr(text, ':') && inet_pton(AF_INET6, text, out) == 1)
-        *family = 6;
-    else if (text && inet_pton(AF_INET, text, out) == 1)
-        *family = 4;
-    else
-        line->why = "an address is missing or malformed";
 }
 
 /* ---- files ---- */
@@ -143,10 +42,10 @@ convert_file(struct line *line, struct gr_record *record, uint16_t op, uint32_t 
     record->type = GR_FILE;
     file->op = op;
     file->result = result;
-    file->pid = number32_of(line, "ProcessId");
-    file->path = needed_text(line, "TargetFilename", "no TargetFilename");
-    file->process = text_of(line, "Image");
-    file->user_name = text_of(line, "User");
+    file->pid = (uint32_t)line_number(line, "ProcessId");
+    file->path = line_needed_text(line, "TargetFilename", "no TargetFilename");
+    file->process = line_text(line, "Image");
+    file->user_name = line_text(line, "User");
     return true;
 }
 
@@ -168,35 +67,62 @@ convert_deleted(struct line *line, struct gr_record *record)
     return convert_file(line, record, GR_FILE_OP_DELETE, 0);
 }
 
-/* What a 4663 with these rights in its AccessMask most likely was. The first row that fits counts. Using the
- * right to delete is the only trace that a delete leaves in 4663, so it becomes one. */
+/* What a 4663 with these rights in its AccessMask most likely was. The first row that fits counts. Nothing
+ * is made of the right to delete: a rename uses it too, and a 4660 follows when the file is gone. */
 static const struct {
     uint32_t rights;
     uint16_t op;
 } access_ops[] = {
-    { DELETE_RIGHT | FILE_DELETE_CHILD, GR_FILE_OP_DELETE },
     { FILE_WRITE_DATA | FILE_APPEND_DATA, GR_FILE_OP_WRITE },
     { FILE_WRITE_ATTRIBUTES | FILE_WRITE_EA | WRITE_DAC_OR_OWNER, GR_FILE_OP_SET_ATTR },
     { FILE_READ_DATA | FILE_EXECUTE, GR_FILE_OP_READ },
 };
+
+static struct import_known_key
+handle_key(const struct line *line)
+{
+    return (struct import_known_key){ KNOWN_HANDLE, line->machine, line_number(line, "ProcessId"),
+                                      line_number(line, "HandleId") };
+}
+
+/* Keeps the name of the handle, for the 4660 that may follow. A handle that could not be opened is 0. */
+static void
+remember_handle(struct line *line, bool is_file)
+{
+    struct import_known_key key = handle_key(line);
+    const char *name = is_file ? line_field(line, "ObjectName") : "";
+
+    if (key.second != 0 && name)
+        import_known_put(line->known, &key, name);
+    else
+        free(import_known_take(line->known, &key));
+}
+
+static void
+convert_subject(struct line *line, struct gr_file *file)
+{
+    file->status = status_of(line);
+    file->pid = (uint32_t)line_number(line, "ProcessId");
+    file->process = line_text(line, "ProcessName");
+    file->user_name = line_account(line, "SubjectDomainName", "SubjectUserName");
+    file->user_id = line_text(line, "SubjectUserSid");
+}
 
 /* Fills in what 4656 and 4663 have in common. Returns false if the object is no file. */
 static bool
 convert_object(struct line *line, struct gr_record *record)
 {
     struct gr_file *file = &record->body.file;
-    const char *type = field(line, "ObjectType");
+    const char *type = line_field(line, "ObjectType");
+    bool is_file = type && strcmp(type, "File") == 0;
 
-    if (!type || strcmp(type, "File") != 0)
-        return false;
+    remember_handle(line, is_file);
     record->type = GR_FILE;
-    file->status = status_of(line);
-    file->pid = number32_of(line, "ProcessId");
-    file->access_mask = (uint32_t)needed_number(line, "AccessMask", UINT32_MAX, "no AccessMask");
-    file->path = needed_text(line, "ObjectName", "no ObjectName");
-    file->process = text_of(line, "ProcessName");
-    file->user_name = account_of(line, "SubjectDomainName", "SubjectUserName");
-    file->user_id = text_of(line, "SubjectUserSid");
+    if (!is_file)
+        return false;
+    file->access_mask = (uint32_t)line_needed_number(line, "AccessMask", UINT32_MAX, "no AccessMask");
+    file->path = line_needed_text(line, "ObjectName", "no ObjectName");
+    convert_subject(line, file);
     return true;
 }
 
@@ -221,6 +147,25 @@ convert_access(struct line *line, struct gr_record *record)
     return file->op != 0; /* no driver reports the use of other rights, such as reading attributes */
 }
 
+/* 4660 has no name: that of the handle's last 4656 or 4663 counts. */
+static bool
+convert_object_deleted(struct line *line, struct gr_record *record)
+{
+    struct gr_file *file = &record->body.file;
+    struct import_known_key key = handle_key(line);
+    char *name = import_known_take(line->known, &key);
+    bool is_file = !name || name[0] != '\0';
+
+    record->type = GR_FILE;
+    file->op = GR_FILE_OP_DELETE;
+    file->path = text_put(line->pool, name);
+    convert_subject(line, file);
+    if (!name)
+        line->why = "no 4656 or 4663 before it names the handle";
+    free(name);
+    return is_file;
+}
+
 /* ---- processes and logons ---- */
 
 static bool
@@ -230,12 +175,12 @@ convert_sysmon_process(struct line *line, struct gr_record *record, uint16_t op)
 
     record->type = GR_PROCESS;
     process->op = op;
-    process->pid = (uint32_t)needed_number(line, "ProcessId", UINT32_MAX, "no ProcessId");
-    process->parent_pid = number32_of(line, "ParentProcessId");
-    process->image = text_of(line, "Image");
-    process->command_line = text_of(line, "CommandLine");
-    process->parent_image = text_of(line, "ParentImage");
-    process->user_name = text_of(line, "User");
+    process->pid = (uint32_t)line_needed_number(line, "ProcessId", UINT32_MAX, "no ProcessId");
+    process->parent_pid = (uint32_t)line_number(line, "ParentProcessId");
+    process->image = line_text(line, "Image");
+    process->command_line = line_text(line, "CommandLine");
+    process->parent_image = line_text(line, "ParentImage");
+    process->user_name = line_text(line, "User");
     return true;
 }
 
@@ -258,13 +203,13 @@ convert_new_process(struct line *line, struct gr_record *record)
 
     record->type = GR_PROCESS;
     process->op = GR_PROCESS_OP_START;
-    process->pid = (uint32_t)needed_number(line, "NewProcessId", UINT32_MAX, "no NewProcessId");
-    process->parent_pid = number32_of(line, "ProcessId");
-    process->image = text_of(line, "NewProcessName");
-    process->command_line = text_of(line, "CommandLine");
-    process->parent_image = text_of(line, "ParentProcessName");
-    process->user_name = account_of(line, "SubjectDomainName", "SubjectUserName");
-    process->user_id = text_of(line, "SubjectUserSid");
+    process->pid = (uint32_t)line_needed_number(line, "NewProcessId", UINT32_MAX, "no NewProcessId");
+    process->parent_pid = (uint32_t)line_number(line, "ProcessId");
+    process->image = line_text(line, "NewProcessName");
+    process->command_line = line_text(line, "CommandLine");
+    process->parent_image = line_text(line, "ParentProcessName");
+    process->user_name = line_account(line, "SubjectDomainName", "SubjectUserName");
+    process->user_id = line_text(line, "SubjectUserSid");
     return true;
 }
 
@@ -275,144 +220,90 @@ convert_exited_process(struct line *line, struct gr_record *record)
 
     record->type = GR_PROCESS;
     process->op = GR_PROCESS_OP_END;
-    process->pid = (uint32_t)needed_number(line, "ProcessId", UINT32_MAX, "no ProcessId");
-    process->exit_code = number32_of(line, "Status");
-    process->image = text_of(line, "ProcessName");
-    process->user_name = account_of(line, "SubjectDomainName", "SubjectUserName");
-    process->user_id = text_of(line, "SubjectUserSid");
+    process->pid = (uint32_t)line_needed_number(line, "ProcessId", UINT32_MAX, "no ProcessId");
+    process->exit_code = (uint32_t)line_number(line, "Status");
+    process->image = line_text(line, "ProcessName");
+    process->user_name = line_account(line, "SubjectDomainName", "SubjectUserName");
+    process->user_id = line_text(line, "SubjectUserSid");
     return true;
 }
 
-static bool
+static void
 convert_session(struct line *line, struct gr_record *record, uint16_t op)
 {
     struct gr_logon *logon = &record->body.logon;
-    const char *source = field(line, "IpAddress");
+    const char *source = line_field(line, "IpAddress");
 
     record->type = GR_LOGON;
     logon->op = op;
     logon->status = status_of(line);
-    logon->logon_type = (uint16_t)needed_number(line, "LogonType", UINT16_MAX, "no LogonType");
-    logon->logon_id = number_of(line, "TargetLogonId");
-    logon->pid = number32_of(line, "ProcessId");
-    logon->user_name = account_of(line, "TargetDomainName", "TargetUserName");
-    logon->user_id = text_of(line, "TargetUserSid");
-    logon->source = text_put(line->pool, source ? source : field(line, "WorkstationName"));
-    logon->process = text_of(line, "ProcessName");
-    return true;
+    logon->logon_type = (uint16_t)line_number(line, "LogonType");
+    logon->logon_id = line_number(line, "TargetLogonId");
+    logon->pid = (uint32_t)line_number(line, "ProcessId");
+    logon->user_name = line_account(line, "TargetDomainName", "TargetUserName");
+    logon->user_id = line_text(line, "TargetUserSid");
+    logon->source = text_put(line->pool, source ? source : line_field(line, "WorkstationName"));
+    logon->process = line_text(line, "ProcessName");
+}
+
+static void
+need_logon_type(struct line *line)
+{
+    line_needed_number(line, "LogonType", UINT16_MAX, "no LogonType");
+}
+
+/* Whether a 4647 has told that the session ends; it is forgotten. */
+static bool
+take_logoff(struct line *line)
+{
+    struct import_known_key key = { KNOWN_LOGOFF, line->machine, line_number(line, "TargetLogonId"), 0 };
+    char *text = import_known_take(line->known, &key);
+    bool told = text != NULL;
+
+    free(text);
+    return told;
 }
 
 static bool
 convert_logon(struct line *line, struct gr_record *record)
 {
-    return convert_session(line, record, GR_LOGON_OP_LOGON);
+    convert_session(line, record, GR_LOGON_OP_LOGON);
+    need_logon_type(line);
+    take_logoff(line); /* numbers come again after a boot */
+    return true;
 }
 
+/* There is no session: a TargetLogonId is not there. */
+static bool
+convert_failed_logon(struct line *line, struct gr_record *record)
+{
+    struct gr_logon *logon = &record->body.logon;
+
+    convert_session(line, record, GR_LOGON_OP_LOGON);
+    need_logon_type(line);
+    logon->status = (uint32_t)line_number(line, "Status");
+    if (logon->status < STATUS_ERROR)
+        logon->status = STATUS_LOGON_FAILURE;
+    return true;
+}
+
+/* A session ends once: 4634 follows 4647 when the last of it is gone. */
 static bool
 convert_logoff(struct line *line, struct gr_record *record)
 {
-    return convert_session(line, record, GR_LOGON_OP_LOGOFF);
-}
-
-/* ---- network ---- */
-
-/* The two ends as the log names them, as local and remote end, by the direction. */
-static void
-convert_ends(struct line *line, struct gr_net *net, const char *const source[2], const char *const target[2])
-{
-    bool inbound = net->direction == GR_INBOUND;
-    uint16_t source_family = 0;
-    uint16_t target_family = 0;
-
-    address_of(line, source[0], &source_family, inbound ? net->remote : net->local);
-    address_of(line, target[0], &target_family, inbound ? net->local : net->remote);
-    *(inbound ? &net->remote_port : &net->local_port) =
-        (uint16_t)needed_number(line, source[1], UINT16_MAX, "no source port");
-    *(inbound ? &net->local_port : &net->remote_port) =
-        (uint16_t)needed_number(line, target[1], UINT16_MAX, "no destination port");
-    net->family = source_family;
-    if (source_family != target_family)
-        line->why = "addresses of different families";
+    convert_session(line, record, GR_LOGON_OP_LOGOFF);
+    need_logon_type(line);
+    return !take_logoff(line);
 }
 
 static bool
-convert_connection(struct line *line, struct gr_record *record)
+convert_user_logoff(struct line *line, struct gr_record *record)
 {
-    static const char *const source[] = { "SourceIp", "SourcePort" };
-    static const char *const target[] = { "DestinationIp", "DestinationPort" };
-    struct gr_net *net = &record->body.net;
-    const char *protocol = field(line, "Protocol");
-    const char *initiated = field(line, "Initiated");
+    struct import_known_key key = { KNOWN_LOGOFF, line->machine, line_number(line, "TargetLogonId"), 0 };
 
-    record->type = GR_NET;
-    net->op = GR_NET_OP_ESTABLISHED;
-    net->protocol = protocol && strcasecmp(protocol, "udp") == 0 ? 17 : 6;
-    net->direction = initiated && strcmp(initiated, "false") == 0 ? GR_INBOUND : GR_OUTBOUND;
-    net->pid = number32_of(line, "ProcessId");
-    convert_ends(line, net, source, target);
-    net->process = text_of(line, "Image");
-    net->user_name = text_of(line, "User");
-    return true;
-}
-
-static void
-convert_filter_process(struct line *line, struct gr_record *record)
-{
-    struct gr_net *net = &record->body.net;
-
-    record->type = GR_NET;
-    net->protocol = (uint8_t)needed_number(line, "Protocol", UINT8_MAX, "no Protocol");
-    net->pid = number32_of(line, field(line, "ProcessID") ? "ProcessID" : "ProcessId");
-    net->process = text_of(line, "Application");
-}
-
-static bool
-convert_allowed_connection(struct line *line, struct gr_record *record)
-{
-    static const char *const source[] = { "SourceAddress", "SourcePort" };
-    static const char *const target[] = { "DestAddress", "DestPort" };
-    struct gr_net *net = &record->body.net;
-    const char *direction = field(line, "Direction");
-
-    net->op = GR_NET_OP_PRECONNECT;
-    if (direction && strcmp(direction, "%%14592") == 0)
-        net->direction = GR_INBOUND;
-    else if (direction && strcmp(direction, "%%14593") == 0)
-        net->direction = GR_OUTBOUND;
-    else
-        line->why = "Direction is neither %%14592 (inbound) nor %%14593 (outbound)";
-    convert_ends(line, net, source, target);
-    convert_filter_process(line, record);
-    return true;
-}
-
-static bool
-convert_allowed_bind(struct line *line, struct gr_record *record)
-{
-    struct gr_net *net = &record->body.net;
-
-    net->op = GR_NET_OP_LISTEN;
-    address_of(line, "SourceAddress", &net->family, net->local);
-    net->local_port = (uint16_t)needed_number(line, "SourcePort", UINT16_MAX, "no SourcePort");
-    convert_filter_process(line, record);
-    return true;
-}
-
-static bool
-convert_query(struct line *line, struct gr_record *record)
-{
-    struct gr_dns *dns = &record->body.dns;
-
-    record->type = GR_DNS;
-    dns->op = GR_DNS_OP_ANSWER;
-    dns->status = number32_of(line, "QueryStatus");
-    if (dns->status > DNS_ERROR_RCODE && dns->status <= DNS_ERROR_RCODE + 10)
-        dns->rcode = (uint16_t)(dns->status - DNS_ERROR_RCODE);
-    dns->pid = number32_of(line, "ProcessId");
-    dns->name = needed_text(line, "QueryName", "no QueryName");
-    dns->answers = text_of(line, "QueryResults"); /* each ends with ';' there too */
-    dns->process = text_of(line, "Image");
-    dns->user_name = text_of(line, "User");
+    convert_session(line, record, GR_LOGON_OP_LOGOFF);
+    if (key.first != 0)
+        import_known_put(line->known, &key, "");
     return true;
 }
 
@@ -421,30 +312,42 @@ convert_query(struct line *line, struct gr_record *record)
 #define SYSMON   "Sysmon"
 #define SECURITY "Security"
 
+#define NO_FILE     "no file"
+#define NO_DATAGRAM "no datagram socket: a bind is no listen"
+
 static const struct {
     int id;
     uint16_t driver;
     const char *channel;
     const char *about;
     bool (*convert)(struct line *line, struct gr_record *record); /* false: nothing that a driver sees */
+    const char *left_out; /* which of them convert leaves out, or NULL */
 } rules[] = {
-    { 1, GR_VSEPFLT, SYSMON, "process created", convert_process_start },
-    { 2, GR_VSEPFLT, SYSMON, "file time changed", convert_time_changed },
-    { 3, GR_VNETWFP, SYSMON, "network connection", convert_connection },
-    { 5, GR_VSEPFLT, SYSMON, "process ended", convert_process_end },
-    { 11, GR_VSEPFLT, SYSMON, "file created", convert_created },
-    { 15, GR_VSEPFLT, SYSMON, "file stream created", convert_created },
-    { 22, GR_VNETWFP, SYSMON, "DNS query", convert_query },
-    { 23, GR_VSEPFLT, SYSMON, "file deleted, archived", convert_deleted },
-    { 26, GR_VSEPFLT, SYSMON, "file deleted", convert_deleted },
-    { 4624, GR_VSEPFLT, SECURITY, "logon", convert_logon },
-    { 4634, GR_VSEPFLT, SECURITY, "logoff", convert_logoff },
-    { 4656, GR_VSEPFLT, SECURITY, "object handle", convert_handle },
-    { 4663, GR_VSEPFLT, SECURITY, "object access", convert_access },
-    { 4688, GR_VSEPFLT, SECURITY, "process created", convert_new_process },
-    { 4689, GR_VSEPFLT, SECURITY, "process ended", convert_exited_process },
-    { 5156, GR_VNETWFP, SECURITY, "connection allowed", convert_allowed_connection },
-    { 5158, GR_VNETWFP, SECURITY, "bind allowed", convert_allowed_bind },
+    { 1, GR_VSEPFLT, SYSMON, "process created", convert_process_start, NULL },
+    { 2, GR_VSEPFLT, SYSMON, "file time changed", convert_time_changed, NULL },
+    { 3, GR_VNETWFP, SYSMON, "network connection", convert_connection, NULL },
+    { 5, GR_VSEPFLT, SYSMON, "process ended", convert_process_end, NULL },
+    { 11, GR_VSEPFLT, SYSMON, "file created", convert_created, NULL },
+    { 15, GR_VSEPFLT, SYSMON, "file stream created", convert_created, NULL },
+    { 22, GR_VNETWFP, SYSMON, "DNS query", convert_query, NULL },
+    { 23, GR_VSEPFLT, SYSMON, "file deleted, archived", convert_deleted, NULL },
+    { 26, GR_VSEPFLT, SYSMON, "file deleted", convert_deleted, NULL },
+    { 4624, GR_VSEPFLT, SECURITY, "logon", convert_logon, NULL },
+    { 4625, GR_VSEPFLT, SECURITY, "failed logon", convert_failed_logon, NULL },
+    { 4634, GR_VSEPFLT, SECURITY, "logoff", convert_logoff, "a 4647 has told it" },
+    { 4647, GR_VSEPFLT, SECURITY, "logoff by the user", convert_user_logoff, NULL },
+    { 4656, GR_VSEPFLT, SECURITY, "object handle", convert_handle, NO_FILE },
+    { 4660, GR_VSEPFLT, SECURITY, "object deleted", convert_object_deleted, NO_FILE },
+    { 4663, GR_VSEPFLT, SECURITY, "object access", convert_access,
+      "no file, or rights whose use no driver tells" },
+    { 4688, GR_VSEPFLT, SECURITY, "process created", convert_new_process, NULL },
+    { 4689, GR_VSEPFLT, SECURITY, "process ended", convert_exited_process, NULL },
+    { 5154, GR_VNETWFP, SECURITY, "listen allowed", convert_allowed_listen, NULL },
+    { 5155, GR_VNETWFP, SECURITY, "listen blocked", convert_blocked_listen, NULL },
+    { 5156, GR_VNETWFP, SECURITY, "connection allowed", convert_allowed_connection, NULL },
+    { 5157, GR_VNETWFP, SECURITY, "connection blocked", convert_blocked_connection, NULL },
+    { 5158, GR_VNETWFP, SECURITY, "bind allowed", convert_allowed_bind, NO_DATAGRAM },
+    { 5159, GR_VNETWFP, SECURITY, "bind blocked", convert_blocked_bind, NO_DATAGRAM },
 };
 #define RULES (sizeof(rules) / sizeof(rules[0]))
 
@@ -472,39 +375,65 @@ import_rule_about(size_t rule)
     return rules[rule].about;
 }
 
+const char *
+import_rule_left_out(size_t rule)
+{
+    return rules[rule].left_out;
+}
+
 uint16_t
 import_rule_driver(size_t rule)
 {
     return rules[rule].driver;
 }
 
+static const char *
+source_of(const struct line *line)
+{
+    const char *source = line_field(line, "SourceName");
+
+    return source ? source : line_field(line, "Channel");
+}
+
 size_t
 import_rule_of(const json_t *event)
 {
     struct line line = { .event = event };
-    const char *source = field(&line, "SourceName");
-    uint64_t id = number_of(&line, "EventID");
+    const char *source = source_of(&line);
+    uint64_t id = line_number(&line, "EventID");
     size_t rule;
 
-    if (!source)
-        source = field(&line, "Channel");
     for (rule = 0; rule < RULES; rule++)
         if ((uint64_t)rules[rule].id == id && (!source || strstr(source, rules[rule].channel)))
             break;
     return rule;
 }
 
+const char *
+import_source(const json_t *event, uint64_t *id)
+{
+    struct line line = { .event = event };
+    const char *source = source_of(&line);
+
+    *id = line_number(&line, "EventID");
+    if (source && strstr(source, SYSMON))
+        return SYSMON;
+    return source && strstr(source, SECURITY) ? SECURITY : source;
+}
+
 enum import_result
-import_event(size_t rule, const json_t *event, struct text_pool *pool, struct gr_record *out,
+import_event(size_t rule, const json_t *event, const struct import_place *place, struct gr_record *out,
              const char **why)
 {
-    struct line line = { .event = event, .pool = pool };
+    struct line line = {
+        .event = event, .pool = place->pool, .known = place->known, .machine = place->machine
+    };
 
     memset(out, 0, sizeof(*out));
-    text_pool_reset(pool, rules[rule].driver);
+    text_pool_reset(line.pool, rules[rule].driver);
     if (!rules[rule].convert(&line, out))
         return IMPORT_SKIPPED;
-    if (!line.why && pool->full)
+    if (!line.why && line.pool->full)
         line.why = "a text is too long";
     *why = line.why;
     return line.why ? IMPORT_UNUSABLE : IMPORT_DONE;
