@@ -2,8 +2,8 @@
 #include <stdio.h>
 
 #include "mux/base/stats.h"
-#include "mux/operator/inner.h"
 #include "mux/operator/bound.h"
+#include "mux/operator/inner.h"
 
 /* ---- lines ---- */
 

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "mux/base/option.h"
-#include "mux/operator/inner.h"
 #include "mux/operator/bound.h"
+#include "mux/operator/inner.h"
 
 /* ---- one VM ---- */
 

@@ -19,8 +19,8 @@
 #include "mux/guest/guest.h"
 #include "mux/net/listen.h"
 #include "mux/net/loop.h"
-#include "mux/operator/http.h"
 #include "mux/operator/bound.h"
+#include "mux/operator/http.h"
 #include "mux/process/keeper.h"
 #include "mux/process/sandbox.h"
 #include "mux/process/terminal.h"
@@ -180,13 +180,15 @@ on_terminate(void *arg)
 
 /* ---- the beginning ---- */
 
-/* Every connection is a descriptor. */
+/* Every connection is a descriptor, and the segment that a VM log is written to. */
 static void
 raise_file_limit(const struct conf *conf)
 {
     struct rlimit limit;
     rlim_t wanted = conf->limits.connections + conf->vm_count * 2 + 64;
 
+    if (conf->storage.dir[0] != '\0')
+        wanted += conf->limits.vms;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
         return;
     limit.rlim_cur = wanted;

@@ -288,7 +288,8 @@ import_vm(struct route *route, const Gimux__Handover__V1__Vm *from)
         if (!import_stream(route, vm, from->streams[i]))
             return false;
     route_vm(vm)->events = from->events;
-    route_vm(vm)->power = (uint16_t)from->power;
+    if (from->power <= GR_POWER_OP_MIGRATE)
+        route_vm(vm)->power = (uint16_t)from->power;
     return true;
 }
 
