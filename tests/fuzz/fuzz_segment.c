@@ -73,7 +73,7 @@ write_stream(uint64_t seed)
 {
     struct segment_stream stream = { .driver = u8(), .ended = u8() % 2, .id = 1 + u8(), .start = 1 };
 
-    stream.start += u64() / 2;
+    stream.start += u64() / 4;
     stream.last = stream.start - 1 + u8();
     put_bytes(stream.boot_id, sizeof(stream.boot_id));
     put_bytes(stream.build, sizeof(stream.build) - 1);
@@ -84,7 +84,9 @@ write_stream(uint64_t seed)
 static void
 write_position(uint64_t seed)
 {
-    struct segment_position position = { .driver = u8(), .settled = u64(), .acked = u64(), .gapped = u64() };
+    struct segment_position position = {
+        .driver = u8(), .settled = u64() / 2, .acked = u64() / 2, .gapped = u64()
+    };
 
     put_bytes(position.boot_id, sizeof(position.boot_id));
     put_bytes(position.solution, sizeof(position.solution) - 1);
@@ -97,7 +99,7 @@ write_frame(uint64_t seed)
     static uint8_t bytes[1024];
     struct segment_frame frame = { .driver = u8(), .cls = u8() % 32, .id = 1 + u8(), .count = 1 + u8() };
 
-    frame.sequence = frame.count + u64() / 2;
+    frame.sequence = frame.count + u64() / 4;
     frame.len = 1 + u8() * 4u;
     frame.key = u8() % frame.len;
     frame.key_len = (uint16_t)(u8() % (frame.len - frame.key + 1));
