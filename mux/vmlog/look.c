@@ -75,6 +75,7 @@ vmlog_count_on(struct vmlog *log, unsigned sink, struct vmlog_stream *stream,
                const struct vmlog_counts *counts)
 {
     count_more(log, stream, sink, counts);
+    stream->sinks[sink].uncounted -= counts->delivered + counts->filtered + counts->gapped;
 }
 
 void

@@ -331,6 +331,28 @@ test_position_has_no_count_ahead_of_it(void **state)
     assert_int_equal(saved.delivered, 1);
 }
 
+/* What another process has counted, whose files do not have the stream, is in the first position that is
+ * written here: after an upgrade and a kill no count is smaller than before. */
+static void
+test_position_has_counts_of_another_process(void **state)
+{
+    struct story *s = *state;
+    struct vmlog_counts counts = { .delivered = 60, .filtered = 30, .gapped = 10 };
+    struct vmlog_saved saved;
+
+    s->world.streams[0].last = 100;
+    vmlog_join_stream(&s->world.streams[0], 3);
+    vmlog_count_on(&s->world.log, 3, &s->world.streams[0], &counts);
+    append_many(&s->world, 'a', 2, 40);
+    assert_string_equal(flush(&s->link), "A101 a101 a102");
+    ack(&s->link, 'a', 101);
+    saved = vmlog_save(&s->world.streams[0], 3, 102);
+    assert_int_equal(saved.settled, 101);
+    assert_int_equal(saved.delivered, 61);
+    assert_int_equal(saved.filtered, 30);
+    assert_int_equal(saved.gapped, 10);
+}
+
 /* The chunk of which something was counted ahead of its turn must not leave: that it was would be forgotten.
  */
 static void
@@ -382,6 +404,7 @@ main(void)
         STORY(test_resume_ahead_of_the_log),
         STORY(test_leave_and_rejoin),
         STORY(test_position_has_no_count_ahead_of_it),
+        STORY(test_position_has_counts_of_another_process),
         STORY(test_counted_ahead_stays_in_memory),
     };
 
