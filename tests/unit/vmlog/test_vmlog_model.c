@@ -223,6 +223,7 @@ svm_join(struct model *m, struct svm *svm)
 
     link_close(&svm->link);
     memset(svm, 0, sizeof(*svm));
+    m->world.pool.counts[slot] = (struct vmlog_counts){ 0 }; /* a solution that is new in this slot */
     link_open(&svm->link, &m->world, slot);
     svm->joined = true;
     svm->drops = pick(m, 2);
@@ -325,6 +326,23 @@ check_accepted(struct model *m)
                     assert_true(may_be_filtered(m, svm, i, sequence));
         }
         m->accepted[i] = stream->accepted;
+    }
+}
+
+/* What the pool has counted for each sink, live, is the sum over all streams: none is forgotten here. */
+static void
+check_totals(const struct model *m)
+{
+    for (unsigned i = 0; i < SVMS; i++) {
+        unsigned sink = m->svms[i].link.sink;
+        struct vmlog_counts sum = { 0 };
+
+        for (unsigned j = 0; j < m->world.count; j++) {
+            sum.delivered += m->world.streams[j].sinks[sink].delivered;
+            sum.filtered += m->world.streams[j].sinks[sink].filtered;
+            sum.gapped += m->world.streams[j].sinks[sink].gapped;
+        }
+        assert_memory_equal(&m->world.pool.counts[sink], &sum, sizeof(sum));
     }
 }
 
@@ -440,9 +458,11 @@ run_model(struct model *m, unsigned seed, unsigned steps)
         model_step(m);
         vmlog_check(&m->world.log);
         check_accepted(m);
+        check_totals(m);
         assert_int_equal(m->world.pool.used, m->world.log.bytes);
     }
     drain(m);
+    check_totals(m);
     assert_empty(&m->world);
     for (unsigned i = 0; i < SVMS; i++) {
         if (m->svms[i].joined)
