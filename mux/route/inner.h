@@ -149,8 +149,9 @@ void sink_feed(struct sink *sink, struct vm_table *table);
 /* The VM is about to be forgotten, or the sink leaves its log. */
 void sink_deactivate(struct sink *sink, struct vm *vm);
 
-/* The VM's log has grown in the turn that began then (loop_turn_began): times the delivery of its last entry,
- * unless an earlier one is being timed. At most one turn a millisecond is timed, all its VMs. */
+/* The VM's log has grown in the turn that began then (loop_turn_began; 0: in none): times the delivery of its
+ * last entry, unless an earlier one is being timed or the cursor is past it. Turns that are timed begin at
+ * least a millisecond apart; of such a turn, all VMs that have grown are. */
 void sink_mark(struct sink *sink, struct vm *vm, uint64_t began);
 
 /* What is being timed was given up. */
