@@ -2,10 +2,14 @@
  */
 #include "mux/vmlog/inner.h"
 
+/* How much of the stream's gap was told on this connection; 0: nothing. Frames come before the gap, and none
+ * follows until it is settled: what was sent beyond its beginning is the gap. */
 static uint64_t
 told_up_to(const struct vmlog_cursor *cursor, const struct vmlog_progress *progress)
 {
-    return progress->told_rewinds == cursor->rewinds ? progress->gap_told : 0;
+    bool told = progress->announced == cursor->told_on && progress->sent >= progress->gap_first;
+
+    return told ? progress->sent : 0;
 }
 
 /* The SVM has acknowledged up to progress->acked: a gap may be settled by that, or begin later. */
@@ -22,7 +26,7 @@ vmlog_settle_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress)
         progress->settled = progress->gap_last;
     if (told_up_to(cursor, progress) < progress->gap_last)
         cursor->gaps_untold--;
-    progress->gap_first = progress->gap_last = progress->gap_told = 0;
+    progress->gap_first = progress->gap_last = 0;
     if (--cursor->gaps_open == 0)
         cursor->gap_number = UINT64_MAX;
 }
@@ -47,7 +51,6 @@ extend_gap(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64
     if (progress->gap_last == 0) {
         progress->gap_first = first;
         progress->gap_reason = reason;
-        progress->gap_told = 0;
         cursor->gaps_open++;
         cursor->gaps_untold++;
     } else {
@@ -195,11 +198,11 @@ vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, ui
 
     if (progress->gap_last == 0 || told == progress->gap_last)
         return false;
-    assert(cursor->peeked_number >= cursor->gap_number);
+    assert(cursor->peeked_number >= cursor->gap_number && progress->announced != 0);
     *first = told >= progress->gap_first ? told + 1 : progress->gap_first;
     *last = progress->gap_last;
-    progress->gap_told = progress->sent = progress->gap_last;
-    progress->told_rewinds = cursor->rewinds;
+    progress->sent = progress->gap_last;
+    cursor->told_on = progress->announced;
     cursor->gaps_untold--;
     return true;
 }

@@ -41,7 +41,7 @@ struct vmlog_cursor {
     uint64_t peeked_number;        /* where the last vmlog_peek ended */
     uint32_t gaps_open;            /* streams with a gap that is not acknowledged */
     uint32_t gaps_untold;          /* of these, streams with a gap that was not told on this connection */
-    uint32_t rewinds;              /* calls of vmlog_rewind */
+    uint32_t told_on;              /* the connection that gaps were told on; 0: none on this one */
     size_t inflight;               /* bytes sent and not acknowledged */
     size_t span;                   /* bytes of the log from ack to sent, what was given up not counted */
 };

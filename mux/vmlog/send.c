@@ -401,6 +401,6 @@ vmlog_rewind(struct vmlog *log, unsigned sink)
     cursor->peeked_number = cursor->ack.number;
     cursor->inflight = 0;
     cursor->span = 0;
-    cursor->rewinds++;
+    cursor->told_on = 0;
     cursor->gaps_untold = cursor->gaps_open;
 }

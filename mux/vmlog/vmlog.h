@@ -22,10 +22,10 @@ struct vmlog_stream; /* what it keeps of a stream */
 
 /* How far one sink is in one stream, to be read, not written. Sequences of the stream; 0 means none yet.
  *
- * It takes 128 bytes for each stream and sink: an idle VM with one driver and three solutions has six, 0.75
+ * It takes 112 bytes for each stream and sink: an idle VM with one driver and three solutions has six, 0.66
  * of its 5.3 KiB. Each number is there because nothing else tells it: settled, acked and sent are the three
  * ends of what is delivered, on its way and to come (a resend, an acknowledgement and the window need one
- * each); the gap is one range, and how much of it was told must outlive a connection; delivered, filtered and
+ * each); the gap is one range, and how much of it was told can be seen from sent; delivered, filtered and
  * gapped are the sum that an SVM and an operator check; reported and recorded save telling and writing what
  * has not changed; counted_before and uncounted keep that sum right over a restart. */
 struct vmlog_progress {
@@ -34,11 +34,9 @@ struct vmlog_progress {
     uint64_t sent;      /* up to here this connection has sent or told */
     uint64_t gap_first; /* the range that this sink will not get and has not acknowledged; gap_last 0: none */
     uint64_t gap_last;
-    uint64_t gap_told;     /* up to here the gap was told, if told_rewinds is the cursor's rewinds */
-    uint64_t reached;      /* up to here all was sent once, filtered, or given up */
-    uint32_t gap_reason;   /* of what was given up first: one range has one reason */
-    uint32_t told_rewinds; /* so that a gap told on a connection that broke counts as not told */
-    uint32_t announced;    /* the connection (sink's count of them) on which the stream was announced */
+    uint64_t reached;    /* up to here all was sent once, filtered, or given up */
+    uint32_t gap_reason; /* of what was given up first: one range has one reason */
+    uint32_t announced;  /* the connection (sink's count of them) on which the stream was announced */
     uint64_t delivered; /* counts, whole life of the stream; gapped counts sequences when they are given up */
     uint64_t filtered;
     uint64_t gapped;
@@ -222,8 +220,8 @@ uint64_t vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason);
 bool vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first,
                       uint64_t last, uint32_t reason);
 
-/* After VMLOG_TELL_GAP: if the stream has a gap that was not told on this connection, returns true, sets the
- * range and marks it told. The reason is stream->sinks[sink].gap_reason. */
+/* After VMLOG_TELL_GAP, for a stream that is announced if it has a gap: if any of that was not told on this
+ * connection, returns true, sets the range and marks it told. The reason is gap_reason of its progress. */
 bool vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t *first,
                     uint64_t *last);
 
