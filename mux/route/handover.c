@@ -17,17 +17,6 @@ has_files(const struct route *route)
     return route->store && store_is_needed(route->conf);
 }
 
-static bool
-is_settled(const struct vm *vm)
-{
-    const struct vmlog *log = vm_log_of(vm);
-
-    VMLOG_EACH_JOINED (log, slot)
-        if (vmlog_has_open_gap(log, slot))
-            return false;
-    return vmlog_first_chunk(log) == NULL;
-}
-
 void
 route_begin_leave(struct route *route)
 {
@@ -45,7 +34,7 @@ route_try_to_leave(struct route *route)
     for (const struct vm *vm = NULL; (vm = vm_next(route->table, vm));) {
         const struct vmlog *log = vm_log_of(vm);
 
-        if (!is_settled(vm) && !(recorded && vmlog_recorded_number(log) == vmlog_end_number(log)))
+        if (!vm_is_settled(vm) && !(recorded && vmlog_recorded_number(log) == vmlog_end_number(log)))
             return false;
     }
     return true;
@@ -124,18 +113,6 @@ export_stream(const struct route *route, const struct stream *stream, struct par
     }
 }
 
-/* A VM's list has the newest stream first; the message has the oldest first. */
-static void
-reverse(Gimux__Handover__V1__Stream **streams, size_t count)
-{
-    for (size_t i = 0; i < count / 2; i++) {
-        Gimux__Handover__V1__Stream *other = streams[i];
-
-        streams[i] = streams[count - 1 - i];
-        streams[count - 1 - i] = other;
-    }
-}
-
 static void
 export_vm(const struct route *route, const struct vm *vm, struct parcel *parcel)
 {
@@ -147,8 +124,14 @@ export_vm(const struct route *route, const struct vm *vm, struct parcel *parcel)
     to->power = route_vm(vm)->power;
     VM_EACH_STREAM (vm, stream)
         export_stream(route, stream, parcel, to);
-    if (to->n_streams > 0)
-        reverse(to->streams, to->n_streams);
+    /* the VM's list has the newest stream first, the message has the oldest first */
+    for (size_t i = 0; i < to->n_streams / 2; i++) {
+        Gimux__Handover__V1__Stream **other = &to->streams[to->n_streams - 1 - i];
+        Gimux__Handover__V1__Stream *newer = to->streams[i];
+
+        to->streams[i] = *other;
+        *other = newer;
+    }
 }
 
 void

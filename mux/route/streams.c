@@ -130,13 +130,6 @@ route_connected(struct route *route, const struct vm *vm)
         route->vms_connected++;
 }
 
-static void
-disconnected(struct route *route, const struct vm *vm)
-{
-    if (--route_vm(vm)->connected == 0)
-        route->vms_connected--;
-}
-
 int
 route_open(struct route *route, const struct route_hello *hello, void *guest, struct stream **out, char *why,
            size_t why_size)
@@ -187,7 +180,8 @@ void
 route_close(struct route *route, struct stream *stream, bool ended, const char *reason)
 {
     stream_set_guest(stream, NULL);
-    disconnected(route, stream_vm(stream));
+    if (--route_vm(stream_vm(stream))->connected == 0)
+        route->vms_connected--;
     stream_set_ended(stream, ended);
     if (!stream_about(stream)->silent) /* else that it is lost was told already */
         tell_lifecycle(route, stream, false, reason, "");

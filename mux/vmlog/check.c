@@ -85,7 +85,6 @@ vmlog_check(const struct vmlog *log)
     assert(bytes == log->bytes);
     assert(log->accept.number <= log->next_number);
     check_position(log, &log->accept);
-    for (unsigned sink = 0; sink < VMLOG_SINKS; sink++)
-        if (vmlog_has_joined(log, sink))
-            check_cursor(log, sink);
+    EACH_JOINED (log, sink)
+        check_cursor(log, sink);
 }

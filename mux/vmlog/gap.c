@@ -157,12 +157,35 @@ vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason)
     return skipped;
 }
 
-void
-vmlog_give_up_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first,
-                     uint64_t last, uint32_t reason)
+/* The first sequence of the stream behind `settled` that is in a stub. */
+static uint64_t
+first_there(const struct vmlog *log, const struct vmlog_stream *stream, uint64_t settled)
 {
-    extend_gap(log, sink, stream, first, last, reason);
-    stop_for_gap(&log->cursors[sink]);
+    for (struct vmlog_chunk *chunk = log->first; chunk && chunk->stub; chunk = chunk->next) {
+        const struct vmlog_range *ranges = vmlog_stub_ranges(chunk);
+
+        for (uint32_t i = 0; i < chunk->used; i++)
+            if (ranges[i].stream == stream && ranges[i].last > settled)
+                return ranges[i].first;
+    }
+    return stream->last + 1;
+}
+
+void
+vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint32_t reason)
+{
+    struct vmlog_progress *progress = &stream->sinks[sink];
+    uint64_t first = first_there(log, stream, progress->settled);
+    uint64_t had = progress->acked < first - 1 ? progress->acked : first - 1;
+
+    if (had > progress->settled) { /* it had these ahead of their turn, and no entry will say so */
+        count_more(log, stream, sink, &(struct vmlog_counts){ .delivered = had - progress->settled });
+        progress->settled = progress->counted_before = progress->reached = had;
+    }
+    if (first > progress->acked + 1) {
+        extend_gap(log, sink, stream, progress->acked + 1, first - 1, reason);
+        stop_for_gap(&log->cursors[sink]);
+    }
 }
 
 bool

@@ -86,12 +86,6 @@ bool vmlog_make_slots(struct vmlog *log, unsigned slots);
 /* Gives every chunk back to the pool, and the cursors. Streams must not be used with the log any more. */
 void vmlog_fini(struct vmlog *log);
 
-static inline bool
-vmlog_has_joined(const struct vmlog *log, unsigned sink)
-{
-    return log->joined >> sink & 1;
-}
-
 /* ---- VMs ---- */
 
 struct stream {
@@ -253,8 +247,6 @@ void vmlog_mark_done(struct vmlog_chunk *chunk, struct vmlog_entry *entry, unsig
 
 /* gap.c */
 void vmlog_settle_gap(struct vmlog_cursor *cursor, struct vmlog_progress *progress);
-void vmlog_give_up_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first,
-                          uint64_t last, uint32_t reason);
 
 /* spill.c */
 void vmlog_unload(struct vmlog *log, unsigned sink, struct vmlog_chunk *chunk);

@@ -168,12 +168,6 @@ vmlog_held(const struct vmlog *log, unsigned sink, size_t more)
     return held < log->bytes ? held : log->bytes;
 }
 
-bool
-vmlog_has_open_gap(const struct vmlog *log, unsigned sink)
-{
-    return vmlog_has_joined(log, sink) && log->cursors[sink].gaps_open > 0;
-}
-
 uint64_t
 vmlog_unsettled(const struct vmlog *log, unsigned sink)
 {

@@ -267,32 +267,25 @@ pass_sent(struct vmlog_cursor *cursor, unsigned sink, uint64_t end, size_t *take
     return true;
 }
 
-/* A part of the entry at the sent position went out; the rest will. */
-static void
-pass_begun(struct vmlog_cursor *cursor, unsigned sink, size_t taken, struct iovec *rest)
-{
-    const struct vmlog_entry *entry = look(&cursor->sent, BIT(sink));
-    size_t len;
-    uint8_t *frame = frame_at(&cursor->sent, &len);
-    size_t all = len;
-
-    assert(entry && taken < len);
-    *rest = (struct iovec){ frame + taken, len - taken };
-    pass_sent(cursor, sink, cursor->sent.number + 1, &all);
-}
-
 void
 vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
 {
     struct vmlog_cursor *cursor = &log->cursors[sink];
     struct vmlog_position *at = &cursor->sent;
+    size_t len;
 
     rest->iov_len = 0;
     while (at->number < cursor->peeked_number && look(at, BIT(sink)) && at->number < cursor->peeked_number &&
            pass_sent(cursor, sink, cursor->peeked_number, &taken))
         ;
-    if (taken > 0)
-        pass_begun(cursor, sink, taken, rest);
+    if (taken >
+        0) { /* a part of the frame at `sent`: the rest will go out too, so all of it counts as sent */
+        uint8_t *frame = look(at, BIT(sink)) ? frame_at(at, &len) : NULL;
+
+        assert(frame && taken < len);
+        *rest = (struct iovec){ frame + taken, len - taken };
+        pass_sent(cursor, sink, at->number + 1, &len);
+    }
     cursor->peeked_number = at->number;
     if (cursor->reached.number < at->number)
         cursor->reached = *at;

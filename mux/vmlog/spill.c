@@ -72,17 +72,16 @@ vmlog_settled_number(const struct vmlog *log)
 {
     uint64_t number = log->next_number;
 
-    EACH_JOINED(log, sink)
-    if (log->cursors[sink].ack.number < number)
-        number = log->cursors[sink].ack.number;
+    EACH_JOINED (log, sink)
+        if (log->cursors[sink].ack.number < number)
+            number = log->cursors[sink].ack.number;
     return number;
 }
 
 bool
 vmlog_is_delivered(const struct vmlog *log, const struct vmlog_stream *stream)
 {
-    EACH_JOINED(log, sink)
-    {
+    EACH_JOINED (log, sink) {
         const struct vmlog_cursor *cursor = &log->cursors[sink];
 
         if (cursor->durability == VMLOG_RECORDED && stream->sinks[sink].settled < stream->accepted)
@@ -172,8 +171,7 @@ replace(struct vmlog *log, struct vmlog_chunk *from, struct vmlog_chunk *to)
     log->bytes += to->stub ? 0 : to->size;
     log->bytes -= from->stub ? 0 : from->size;
     move_position(&log->accept, from, to);
-    EACH_JOINED(log, sink)
-    {
+    EACH_JOINED (log, sink) {
         struct vmlog_cursor *cursor = &log->cursors[sink];
 
         move_position(&cursor->ack, from, to);
@@ -395,35 +393,6 @@ vmlog_join_saved(struct vmlog *log, unsigned sink)
     cursor->accept_number = cursor->peeked_number = first->first_number;
 }
 
-/* The first sequence of the stream behind `settled` that is in a stub. */
-static uint64_t
-first_there(const struct vmlog *log, const struct vmlog_stream *stream, uint64_t settled)
-{
-    for (struct vmlog_chunk *chunk = log->first; chunk && chunk->stub; chunk = chunk->next) {
-        const struct vmlog_range *ranges = vmlog_stub_ranges(chunk);
-
-        for (uint32_t i = 0; i < chunk->used; i++)
-            if (ranges[i].stream == stream && ranges[i].last > settled)
-                return ranges[i].first;
-    }
-    return stream->last + 1;
-}
-
-void
-vmlog_gap_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint32_t reason)
-{
-    struct vmlog_progress *progress = &stream->sinks[sink];
-    uint64_t first = first_there(log, stream, progress->settled);
-    uint64_t had = progress->acked < first - 1 ? progress->acked : first - 1;
-
-    if (had > progress->settled) { /* it had these ahead of their turn, and no entry will say so */
-        count_more(log, stream, sink, &(struct vmlog_counts){ .delivered = had - progress->settled });
-        progress->settled = progress->counted_before = progress->reached = had;
-    }
-    if (first > progress->acked + 1)
-        vmlog_give_up_before(log, sink, stream, progress->acked + 1, first - 1, reason);
-}
-
 static void
 take_from(uint64_t *count, uint64_t *ahead)
 {
@@ -431,31 +400,6 @@ take_from(uint64_t *count, uint64_t *ahead)
 
     *count -= taken;
     *ahead -= taken;
-}
-
-/* What the SVM acknowledged ahead of its turn is counted and not settled; it will be counted again. Behind a
- * gap that it had already, more may be settled than is counted; that will be counted, too. */
-struct vmlog_saved
-vmlog_save(const struct vmlog_stream *stream, unsigned sink, uint64_t last)
-{
-    const struct vmlog_progress *progress = &stream->sinks[sink];
-    uint64_t open = progress->gap_last ? progress->gap_last - progress->gap_first + 1 : 0;
-    uint64_t counted =
-        progress->uncounted + progress->delivered + progress->filtered + progress->gapped - open;
-    struct vmlog_saved saved = { .settled = progress->settled < last ? progress->settled : last,
-                                 .acked = progress->acked,
-                                 .delivered = progress->delivered,
-                                 .filtered = progress->filtered,
-                                 .gapped = progress->gapped - open };
-    uint64_t ahead;
-
-    if (saved.settled > counted)
-        saved.settled = counted;
-    ahead = counted - saved.settled;
-    take_from(&saved.delivered, &ahead);
-    take_from(&saved.filtered, &ahead);
-    take_from(&saved.gapped, &ahead);
-    return saved;
 }
 
 void
@@ -467,4 +411,21 @@ vmlog_saved_limit(struct vmlog_saved *saved, uint64_t last)
     take_from(&saved->delivered, &ahead);
     take_from(&saved->filtered, &ahead);
     take_from(&saved->gapped, &ahead);
+}
+
+/* What the SVM acknowledged ahead of its turn is counted and not settled; it will be counted again. Behind a
+ * gap that it had already, more may be settled than is counted; that will be counted, too. */
+struct vmlog_saved
+vmlog_save(const struct vmlog_stream *stream, unsigned sink, uint64_t last)
+{
+    const struct vmlog_progress *progress = &stream->sinks[sink];
+    uint64_t open = progress->gap_last ? progress->gap_last - progress->gap_first + 1 : 0;
+    struct vmlog_saved saved = { .acked = progress->acked,
+                                 .delivered = progress->delivered,
+                                 .filtered = progress->filtered,
+                                 .gapped = progress->gapped - open };
+
+    saved.settled = progress->uncounted + saved.delivered + saved.filtered + saved.gapped;
+    vmlog_saved_limit(&saved, progress->settled < last ? progress->settled : last);
+    return saved;
 }

@@ -69,13 +69,12 @@ forget_vm(struct vm_table *table, struct vm *vm)
     free_vm(table, vm);
 }
 
-/* Nothing is queued, and no gap waits to be told or acknowledged. */
-static bool
-is_settled(const struct vm *vm)
+bool
+vm_is_settled(const struct vm *vm)
 {
-    EACH_JOINED(&vm->log, sink)
-    if (vm->log.cursors[sink].gaps_open > 0)
-        return false;
+    EACH_JOINED (&vm->log, sink)
+        if (vm->log.cursors[sink].gaps_open > 0)
+            return false;
     return !vm->log.first;
 }
 
@@ -87,7 +86,7 @@ vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
 
     if (HASH_COUNT(table->vms) >= table->limit) {
         HASH_ITER (hh, table->vms, vm, next) {
-            if (is_settled(vm) && !(table->ops.in_use && table->ops.in_use(vm))) {
+            if (vm_is_settled(vm) && !(table->ops.in_use && table->ops.in_use(vm))) {
                 forget_vm(table, vm);
                 break;
             }
@@ -314,7 +313,7 @@ vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t driver, const uint
     struct stream *stream;
     struct stream *next;
 
-    bool unused = is_settled(vm) && !(table->ops.in_turn && table->ops.in_turn(vm));
+    bool unused = vm_is_settled(vm) && !(table->ops.in_turn && table->ops.in_turn(vm));
 
     for (stream = unused ? LIST_FIRST(&vm->streams) : NULL; stream; stream = next) {
         next = LIST_NEXT(stream, of_vm);

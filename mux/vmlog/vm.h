@@ -70,6 +70,9 @@ struct vm *vm_next(const struct vm_table *table, const struct vm *vm);
  * none such, or no memory. The caller makes the sinks join its log. */
 struct vm *vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE]);
 
+/* Whether nothing is in its log, and no gap waits to be told or acknowledged. */
+bool vm_is_settled(const struct vm *vm);
+
 const uint8_t *vm_uuid(const struct vm *vm);
 const char *vm_uuid_text(const struct vm *vm);
 

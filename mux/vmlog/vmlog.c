@@ -132,13 +132,12 @@ vmlog_release_if_settled(struct vmlog *log)
 {
     if (log->accept.number != log->next_number)
         return;
-    EACH_JOINED(log, sink)
-    if (!needs_nothing(log, sink))
-        return;
+    EACH_JOINED (log, sink)
+        if (!needs_nothing(log, sink))
+            return;
     remove_all(log);
     log->accept = end_of(log);
-    EACH_JOINED(log, sink)
-    {
+    EACH_JOINED (log, sink) {
         struct vmlog_cursor *cursor = &log->cursors[sink];
 
         cursor->ack = cursor->sent = cursor->reached = end_of(log);
@@ -151,17 +150,6 @@ accept_up_to(struct vmlog_stream *stream, uint64_t sequence, uint64_t record_byt
     stream->accepted = sequence;
     stream->unaccepted_bytes -= record_bytes;
     stream->moved = true;
-}
-
-static void
-accept_stub(struct vmlog_chunk *stub)
-{
-    struct vmlog_range *ranges = vmlog_stub_ranges(stub);
-
-    for (uint32_t i = 0; i < stub->used; i++) {
-        accept_up_to(ranges[i].stream, ranges[i].last, ranges[i].record_bytes);
-        ranges[i].record_bytes = 0;
-    }
 }
 
 /* Accepts what is in the position's chunk, up to entry number `target`. */
@@ -191,15 +179,26 @@ leave_accepted(struct vmlog *log)
         remove_chunk(log, chunk);
 }
 
-/* How much of what is not recorded may be accepted. */
+/* Up to which entry all may be accepted: no sink holds it back, and what a backed log has not recorded counts
+ * only while it cannot be written (see enum vmlog_stall). */
 static uint64_t
-accept_unrecorded(const struct vmlog *log, uint64_t target)
+may_accept(const struct vmlog *log)
 {
+    uint64_t target = log->next_number;
+
+    EACH_JOINED (log, sink) {
+        uint64_t by = vmlog_accepted_by(log, sink);
+
+        if (by < target)
+            target = by;
+    }
+    if (!log->backed || target <= log->recorded)
+        return target;
     if (log->stall == VMLOG_FLOWING)
         return log->recorded;
-    EACH_JOINED(log, sink)
-    if (log->stall == VMLOG_STALLED && log->cursors[sink].ack.number < target)
-        target = log->cursors[sink].ack.number;
+    EACH_JOINED (log, sink)
+        if (log->stall == VMLOG_STALLED && log->cursors[sink].ack.number < target)
+            target = log->cursors[sink].ack.number;
     return target > log->recorded ? target : log->recorded;
 }
 
@@ -207,17 +206,8 @@ void
 vmlog_advance_accept(struct vmlog *log)
 {
     struct vmlog_position *at = &log->accept;
-    uint64_t target = log->next_number;
+    uint64_t target = may_accept(log);
 
-    EACH_JOINED(log, sink)
-    {
-        uint64_t by = vmlog_accepted_by(log, sink);
-
-        if (by < target)
-            target = by;
-    }
-    if (log->backed && log->recorded < target)
-        target = accept_unrecorded(log, target);
     while (at->number < target) {
         leave_accepted(log);
         if (at->number >= target)
@@ -225,7 +215,12 @@ vmlog_advance_accept(struct vmlog *log)
         if (at_stub(at)) {
             if (at->chunk->first_number + at->chunk->count > target)
                 break;
-            accept_stub(at->chunk);
+            for (uint32_t i = 0; i < at->chunk->used; i++) {
+                struct vmlog_range *range = &vmlog_stub_ranges(at->chunk)[i];
+
+                accept_up_to(range->stream, range->last, range->record_bytes);
+                range->record_bytes = 0;
+            }
             pass_chunk(at);
         } else {
             accept_entries(at, target);
@@ -269,8 +264,7 @@ add_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
     log->end_byte += chunk->size;
     if (!log->accept.chunk)
         log->accept = end_of(log);
-    EACH_JOINED(log, sink)
-    {
+    EACH_JOINED (log, sink) {
         struct vmlog_cursor *cursor = &log->cursors[sink];
 
         chunk->holders |= BIT(sink);
@@ -393,7 +387,7 @@ vmlog_join(struct vmlog *log, unsigned sink)
 {
     struct vmlog_cursor *cursor = &log->cursors[sink];
 
-    assert(sink < log->slots && !vmlog_has_joined(log, sink));
+    assert(sink < log->slots && !(log->joined & BIT(sink)));
     memset(cursor, 0, sizeof(*cursor));
     log->joined |= BIT(sink);
     cursor->ack = cursor->sent = cursor->reached = end_of(log);

@@ -154,9 +154,6 @@ size_t vmlog_span(const struct vmlog *log, unsigned sink);
 /* Bytes of memory that this span, and `more` bytes that were gathered, hold: in whole chunks. */
 size_t vmlog_held(const struct vmlog *log, unsigned sink, size_t more);
 
-/* Whether the sink has a gap that is not acknowledged. False for one that has not joined. */
-bool vmlog_has_open_gap(const struct vmlog *log, unsigned sink);
-
 /* The stream is announced on the sink's connection (a number of the caller's, not 0, new for every
  * connection). Call it before anything of the stream, a gap too, is sent; a second call does nothing. The
  * first sequence to tell the SVM of is then stream->sinks[sink].sent + 1. */
