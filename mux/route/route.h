@@ -15,8 +15,8 @@
 #include "proto/guest_record.h"
 
 /* What the route asks of a guest session. `pause` may be called from within the session's own route_open,
- * route_publish or route_lost, `replaced` from within another session's route_open; the rest at the end of a
- * turn or on a reload. */
+ * route_publish, route_lost or route_lifecycle, `replaced` from within another session's route_open; the rest
+ * at the end of a turn or on a reload. */
 struct route_guest_ops {
     void (*pause)(void *guest);                    /* stop reading: the VM's log is full */
     void (*resume)(void *guest);                   /* read on */

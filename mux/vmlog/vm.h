@@ -33,13 +33,13 @@ struct vm_table_ops {
 /* NULL if out of memory. `pool` is for the chunks of all logs, and must stay. */
 struct vm_table *vm_table_new(struct vmlog_pool *pool, const struct vm_table_ops *ops);
 
-/* Forgets everything. NULL is fine. */
+/* Forgets everything, and frees the pool's spare chunks. NULL is fine. */
 void vm_table_free(struct vm_table *table);
 
 /* As many VMs there may be. */
 void vm_table_set_limit(struct vm_table *table, uint32_t limit);
 
-/* Called before a VM is freed, from now on; NULL: nothing is. */
+/* `forgets` is called before a VM is freed, when its log and streams are gone already; NULL: nothing is. */
 void vm_table_on_forget(struct vm_table *table, void (*forgets)(struct vm *vm));
 
 struct vmlog_pool *vm_table_pool(const struct vm_table *table);
@@ -66,8 +66,8 @@ struct vm *vm_find(const struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE
 /* Walks over all VMs, the oldest first: `vm` NULL is the beginning, NULL is the end. */
 struct vm *vm_next(const struct vm_table *table, const struct vm *vm);
 
-/* Makes a VM. At the table's limit, forgets one that is not in use and has nothing queued; NULL if there is
- * none such, or no memory. The caller makes the sinks join its log. */
+/* Makes a VM. At the table's limit, forgets the oldest one that is settled and not in use; NULL if there is
+ * none, or no memory. The caller makes the sinks join its log. */
 struct vm *vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE]);
 
 /* Whether nothing is in its log, and no gap waits to be told or acknowledged. */
@@ -197,8 +197,8 @@ struct stream *vm_stream_find(const struct vm *vm, uint16_t driver, const uint8_
 /* Whether there was ever a stream of that number. */
 bool vm_stream_was(const struct vm_table *table, uint32_t id);
 
-/* Makes a stream whose first sequence will be `start`. First forgets ended streams of the VM if nothing is
- * queued. NULL at VM_STREAMS_MAX, or if out of memory. */
+/* Makes a stream whose first sequence will be `start`. First forgets the VM's ended streams that no guest
+ * has, if the VM is settled and not in_turn. NULL at VM_STREAMS_MAX, or if out of memory. */
 struct stream *vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t driver,
                              const uint8_t boot_id[GR_UUID_SIZE], uint64_t start);
 

@@ -46,7 +46,7 @@ struct vmlog_progress {
     uint64_t uncounted;      /* sequences up to settled that are in no count: they came before the sink */
 };
 
-/* Valid until sinks get more slots. */
+/* Valid until vm_table_make_slots makes more. */
 const struct vmlog_progress *vmlog_progress(const struct vmlog_stream *stream, unsigned sink);
 
 uint32_t vmlog_stream_id(const struct vmlog_stream *stream);
@@ -99,7 +99,7 @@ enum vmlog_stall { VMLOG_FLOWING, VMLOG_STALLED, VMLOG_BROKEN };
 /* What holds a guest back for a sink's sake: until the SVM has acknowledged, or until it is in a file. */
 enum vmlog_durability { VMLOG_DELIVERED, VMLOG_RECORDED };
 
-/* Bytes of its chunks. */
+/* Bytes of its chunks in memory, stubs left out. */
 size_t vmlog_bytes(const struct vmlog *log);
 
 /* Entries ever appended, and how far, as such a number: no sink holds a guest back; all is in a file, or
@@ -156,7 +156,7 @@ size_t vmlog_held(const struct vmlog *log, unsigned sink, size_t more);
 
 /* The stream is announced on the sink's connection (a number of the caller's, not 0, new for every
  * connection). Call it before anything of the stream, a gap too, is sent; a second call does nothing. The
- * first sequence to tell the SVM of is then stream->sinks[sink].sent + 1. */
+ * first sequence to tell the SVM of is then `sent` + 1 of its progress. */
 void vmlog_announce(struct vmlog_stream *stream, unsigned sink, uint32_t connection);
 
 /* The SVM may forget it: should the stream go on, it is announced again. */
@@ -177,10 +177,10 @@ struct vmlog_batch {
     size_t bytes; /* in all pieces */
 };
 
-/* Appends frames that the sink wants, from its sent position on, to the batch: until that is full, or
- * `max_bytes` more are in it or were passed over as not wanted (but at least one frame). Stops before a
- * stream that is not announced on `connection`, and before a gap; if nothing comes ahead of those, says so.
- * vmlog_sent must follow, also if nothing was gathered: what the sink does not want is passed over there. */
+/* Adds frames that the sink wants, from its sent position on, to the batch: until that is full, or
+ * `max_bytes` more are in it, or as many were passed over as not wanted; at least one frame. Stops before a
+ * stream that is not announced on `connection`, before a gap and before a stub; if nothing was gathered, says
+ * which. vmlog_sent must follow even then: it passes over what the sink does not want. */
 enum vmlog_peek vmlog_peek(struct vmlog *log, unsigned sink, const struct vmlog_filter *filter,
                            uint32_t connection, struct vmlog_batch *batch, size_t max_bytes,
                            struct vmlog_stream **stream);
@@ -195,12 +195,13 @@ void vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *re
  * not. */
 bool vmlog_has_more(const struct vmlog *log, unsigned sink);
 
-/* The SVM acknowledges the stream up to `sequence`. Returns false, changing nothing, if that was never sent.
- */
+/* The SVM acknowledges the stream up to `sequence`. Returns false, changing nothing, if this connection has
+ * not sent or told so much. */
 bool vmlog_ack(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t sequence);
 
-/* On a new connection, before the first peek, the SVM says that it has the stream up to `sequence`: that is
- * not sent again. Any number is taken; one below what was acknowledged changes nothing. */
+/* The SVM says that it has the stream up to `sequence`, before anything of the stream is announced, sent or
+ * told on this connection: that much is not sent again, nor told as a gap. Any number is taken, also one
+ * beyond what the stream has come to by now; one that is no more than was acknowledged changes nothing. */
 void vmlog_resume(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t sequence);
 
 /* The connection is gone: what was sent and is not settled will be sent again on the next one. */
@@ -211,9 +212,11 @@ void vmlog_rewind(struct vmlog *log, unsigned sink);
  * stays for a resend. Returns the number of sequences given up. */
 uint64_t vmlog_skip(struct vmlog *log, unsigned sink, uint32_t reason);
 
-/* Sequences first..last of the stream never came to this log, which has it from last + 1 on, and the sink,
- * which has it up to first - 1, was sent nothing of it yet: it is told of the gap first. Returns false,
- * changing nothing, if anything of the stream was sent to the sink, filtered, or told already. */
+/* Sequences first .. last of the stream never came to this log, which has it from last + 1 on; the SVM has it
+ * up to first - 1, which is settled from now on. The sink is told of the gap before anything else of the
+ * stream. If the sink has given up the stream's beginning and was not told of that, it becomes one gap with
+ * this, whose reason stays. Returns false, changing nothing, if anything of the stream was ever sent to the
+ * sink, filtered or told, or if the range is empty or begins with 0. */
 bool vmlog_gap_before(struct vmlog *log, unsigned sink, struct vmlog_stream *stream, uint64_t first,
                       uint64_t last, uint32_t reason);
 
@@ -224,8 +227,9 @@ bool vmlog_gap_next(struct vmlog *log, unsigned sink, struct vmlog_stream *strea
 
 /* ---- files ---- */
 
-/* Whether the log is written to files, and for which sinks that is enough. Not backed: `recorded` is ignored.
- */
+/* Whether the log is written to files: then nothing is accepted that is not recorded. And whether a sink
+ * holds a guest back until its SVM has acknowledged or, in a log that is backed, no longer than until it is
+ * in a file. */
 void vmlog_set_backed(struct vmlog *log, bool backed);
 void vmlog_set_durability(struct vmlog *log, unsigned sink, enum vmlog_durability durability);
 
@@ -254,9 +258,9 @@ void vmlog_spill(struct vmlog *log, uint16_t sinks, size_t target);
 /* After VMLOG_LOAD: the stub that the sink has to go on with; or NULL if it does not wait for one. */
 struct vmlog_chunk *vmlog_next_stub(const struct vmlog *log, unsigned sink);
 
-/* Loading: begin makes a chunk that can hold `bytes` of frames and `entries` (NULL if out of memory, or above
- * the pool's limit), add puts entries into it (as vmlog_commit does), end puts it in the stub's
- * place, which is freed. */
+/* Loading: begin makes a chunk with room for `bytes` of frames and for `entries` (NULL if out of memory; the
+ * caller keeps to a bound of pool->loaded), add puts entries into it (as vmlog_commit does), and end puts it
+ * in the place of the stub, which is freed. */
 struct vmlog_chunk *vmlog_load_begin(struct vmlog *log, unsigned sink, const struct vmlog_chunk *stub,
                                      size_t bytes, uint32_t entries);
 void vmlog_load_add(struct vmlog_chunk *chunk, const struct vmlog_entry *entry, const uint8_t *frame);
@@ -281,8 +285,8 @@ struct vmlog_saved {
 };
 
 /* Instead of vmlog_join_stream, for a sink whose position in the stream was in a file; then vmlog_join_saved
- * instead of vmlog_join, and then vmlog_gap_saved for each stream: sequences that the sink has not settled
- * and that are in no stub become a gap. */
+ * instead of vmlog_join, and then vmlog_gap_saved for each stream: sequences
+ * that the sink has not settled and that come before the first stub of the stream become a gap. */
 void vmlog_join_stream_saved(struct vmlog *log, unsigned sink, struct vmlog_stream *stream,
                              const struct vmlog_saved *saved);
 void vmlog_join_saved(struct vmlog *log, unsigned sink);
