@@ -182,15 +182,15 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PB).c | fuzz-deps
 	$(call say,FUZZ,$@)$(CLANG) $(OUR_CPPFLAGS) $(FUZZ_FLAGS) -o $@ $< $(FUZZ_SRC) $(PB).c -lprotobuf-c -lpcap
 # The whole daemon but its main; the clock, the timers and the log are the fuzzer's own (tests/fuzz/session_world.h).
 SESSION_SRC  := $(PROTO_SRC) $(filter-out mux/process/main.c,$(MUX_SRC))
-SESSION_WRAP := loop_now loop_timer_new loop_timer_start loop_timer_stop loop_timer_free log_line normalizer_new normalizer_free
-$(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tests/fuzz/session_*.h) tests/fuzz/one_normalizer.h $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c | fuzz-deps
+SESSION_WRAP := loop_now loop_timer_new loop_timer_start loop_timer_stop loop_timer_free log_line normalizer_new normalizer_free vmlog_pool_fini
+$(BUILD)/fuzz/fuzz_guest_session: tests/fuzz/fuzz_guest_session.c $(wildcard tests/fuzz/session_*.h) tests/fuzz/one_normalizer.h tests/fuzz/pool_comes_back.h $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(OUR_CPPFLAGS) $(FUZZ_FLAGS) $(SESSION_WRAP:%=-Wl,--wrap=%) -o $@ $< $(SESSION_SRC) $(PB).c $(HANDOVER_PB).c $(MUX_LIBS)
 # VM logs in files and who is served from them; disk, loop and log are the fuzzer's own (tests/unit/store/store_world.h).
 RECOVER_SRC := $(PROTO_PURE) $(wildcard mux/vmlog/*.c mux/event/*.c) $(filter-out mux/store/disk.c,$(wildcard mux/store/*.c)) \
 	$(wildcard mux/route/*.c) $(addprefix mux/base/,stats.c histogram.c parcel.c descriptors.c)
 RECOVER_WRAP := normalizer_new normalizer_free vmlog_pool_fini
-$(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/fuzz/one_normalizer.h tests/unit/store/store_world.h $(RECOVER_SRC) $(PB).c $(HANDOVER_PB).c | fuzz-deps
+$(BUILD)/fuzz/fuzz_recover: tests/fuzz/fuzz_recover.c tests/fuzz/recover_files.h tests/fuzz/one_normalizer.h tests/fuzz/pool_comes_back.h $(wildcard tests/unit/store/*.h) $(RECOVER_SRC) $(PB).c $(HANDOVER_PB).c | fuzz-deps
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(OUR_CPPFLAGS) $(FUZZ_FLAGS) $(RECOVER_WRAP:%=-Wl,--wrap=%) -o $@ $< $(RECOVER_SRC) $(PB).c \
 		$(HANDOVER_PB).c -lprotobuf-c -lcmocka

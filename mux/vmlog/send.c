@@ -278,8 +278,7 @@ vmlog_sent(struct vmlog *log, unsigned sink, size_t taken, struct iovec *rest)
     while (at->number < cursor->peeked_number && look(at, BIT(sink)) && at->number < cursor->peeked_number &&
            pass_sent(cursor, sink, cursor->peeked_number, &taken))
         ;
-    if (taken >
-        0) { /* a part of the frame at `sent`: the rest will go out too, so all of it counts as sent */
+    if (taken > 0) { /* the rest of this frame will go out too: all of it counts as sent */
         uint8_t *frame = look(at, BIT(sink)) ? frame_at(at, &len) : NULL;
 
         assert(frame && taken < len);

@@ -8,6 +8,8 @@ import signal
 
 import pytest
 from driver import Driver, file, lost
+from test_storage import storage
+from test_upgrade import upgrade
 
 VM, OTHER = "0c6e1d3a-8f3c-4a53-9d0e-000000000001", "0c6e1d3a-8f3c-4a53-9d0e-000000000002"
 BOOT = "6b1e2d3c-0000-4000-8000-000000000001"
@@ -23,7 +25,7 @@ def gimuxd(world):
     world.away = away.address
     world.configure({"s": {"address": away.address, "durability": "process", "policy": "spill",
                            "redial_max": "100ms"}},
-                    rest=f'drain = "0s"\nstorage {{\n    dir = "{world.directory}/logs"\n}}')
+                    rest='drain = "0s"\n' + storage(world))
     world.start()
     return world
 
@@ -32,11 +34,6 @@ def is_served(world, vm=OTHER, boot=BOOT):
     """Another VM is welcomed, and its event goes into a file."""
     with Driver(world.shared, vm, boot) as driver:
         driver.say_hello().events(1).expect_ack(driver.sent)
-
-
-def upgrade(world):
-    world.gimuxd.kill(signal.SIGUSR2)
-    return world.gimuxd.wait_err("upgrade: (done|failed)")
 
 
 @pytest.mark.parametrize("number", BEYOND)
@@ -73,7 +70,7 @@ def test_the_last_sequence_there_is(gimuxd):
         with Driver(gimuxd.shared, VM, BOOT) as driver:
             assert driver.say_hello(first_held=LAST).welcome.next_wanted == LAST + 1
         is_served(gimuxd)
-    assert upgrade(gimuxd).group(1) == "done"
+    assert upgrade(gimuxd) == "done"
     is_served(gimuxd)
     svm = gimuxd.svm("back", "--json", listen=gimuxd.away)
     assert [e["sequence"] for e in svm.wait_events(1, driver="linux", vm_uuid=VM)] == [LAST]

@@ -10,6 +10,8 @@
 #include "mux/route/inner.h"
 #include "mux/vmlog/inner.h"
 #include "tests/fuzz/one_normalizer.h"
+#include "tests/fuzz/pool_comes_back.h"
+#include "tests/unit/store/svm_wire.h"
 
 #define SVMS   2u
 #define MEMORY 64u
@@ -24,13 +26,11 @@ struct memory {
 };
 
 struct svm {
+    struct svm_wire wire;
     struct sink *sink;
-    bool woken;
     bool picky; /* does not want one class */
     unsigned count;
     struct memory memory[MEMORY];
-    size_t wire_len;
-    uint8_t wire[4 * 1024 * 1024];
 };
 
 static struct conf conf;
@@ -51,17 +51,6 @@ log_line(enum log_level level, const struct log_who *who, const char *format, ..
     va_end(args);
     if (getenv("RECOVER_LOG"))
         fprintf(stderr, "%s %s\n", who && who->vm ? who->vm : "-", text);
-}
-
-void __real_vmlog_pool_fini(struct vmlog_pool *pool);
-void __wrap_vmlog_pool_fini(struct vmlog_pool *pool);
-
-/* The route frees its pool with itself: by then all has come back. */
-void
-__wrap_vmlog_pool_fini(struct vmlog_pool *pool)
-{
-    assert(pool->used == 0 && pool->stubs == 0);
-    __real_vmlog_pool_fini(pool);
 }
 
 /* ---- SVMs ---- */
@@ -102,15 +91,10 @@ on_gap(struct svm *svm, const Gimux__V1__Gap *gap)
 static void
 svm_read(struct svm *svm)
 {
-    const uint8_t *body;
+    Gimux__V1__Frame *frame;
     size_t at = 0;
-    size_t size;
 
-    while (delimited_next(svm->wire + at, svm->wire_len - at, DELIMITED_FRAME_MAX, &body, &size) ==
-           DELIMITED_FRAME) {
-        Gimux__V1__Frame *frame = gimux__v1__frame__unpack(NULL, size, body);
-
-        assert(frame);
+    while ((frame = wire_frame(&svm->wire, &at))) {
         if (frame->body_case == GIMUX__V1__FRAME__BODY_STREAM_START)
             on_start(svm, frame->stream_start);
         else if (frame->body_case == GIMUX__V1__FRAME__BODY_EVENT)
@@ -118,39 +102,9 @@ svm_read(struct svm *svm)
         else if (frame->body_case == GIMUX__V1__FRAME__BODY_GAP)
             on_gap(svm, frame->gap);
         gimux__v1__frame__free_unpacked(frame, NULL);
-        at = (size_t)(body + size - svm->wire);
     }
-    memmove(svm->wire, svm->wire + at, svm->wire_len - at);
-    svm->wire_len -= at;
+    wire_drop(&svm->wire, at);
 }
-
-static void
-svm_take(struct svm *svm, const void *data, size_t size)
-{
-    assert(svm->wire_len + size <= sizeof(svm->wire));
-    memcpy(svm->wire + svm->wire_len, data, size);
-    svm->wire_len += size;
-}
-
-static void
-on_tell(void *arg, const Gimux__V1__Frame *frame)
-{
-    uint8_t packed[1000];
-    size_t body = gimux__v1__frame__get_packed_size(frame);
-    size_t prefix = delimited_put_prefix(packed, body);
-
-    assert(prefix + body <= sizeof(packed));
-    gimux__v1__frame__pack(frame, packed + prefix);
-    svm_take(arg, packed, prefix + body);
-}
-
-static void
-on_wake(void *arg)
-{
-    ((struct svm *)arg)->woken = true;
-}
-
-static const struct sink_ops sink_ops = { .tell = on_tell, .wake = on_wake };
 
 static void
 check_logs(void)
@@ -166,13 +120,13 @@ svm_pump(struct svm *svm)
     struct vmlog_batch batch = { .iov = iov, .max = 16 };
     struct iovec rest;
 
-    if (!svm->woken)
+    if (!svm->wire.woken)
         return;
     sink_gather(svm->sink, &batch, 4096);
     if (batch.count == 0)
-        svm->woken = false;
+        svm->wire.woken = false;
     for (int i = 0; i < batch.count; i++)
-        svm_take(svm, iov[i].iov_base, iov[i].iov_len);
+        wire_put(&svm->wire, iov[i].iov_base, iov[i].iov_len);
     if (batch.count > 0)
         sink_sent(svm->sink, batch.bytes, &rest);
     svm_read(svm);
@@ -194,7 +148,7 @@ svm_connect(struct svm *svm)
 
     assert(hello);
     svm->count = 0;
-    svm->wire_len = 0;
+    svm->wire.len = 0;
     assert(!route_sink_up(route, svm->sink, hello));
 }
 
@@ -232,7 +186,7 @@ open_gimuxd(void)
     assert(route_recover(route, false));
     check_logs();
     for (unsigned i = 0; i < SVMS; i++) {
-        svms[i].woken = false;
+        svms[i].wire.woken = false;
         svms[i].sink = route_add_sink(route, &conf.solutions[i], &sink_ops, &svms[i]);
         assert(svms[i].sink);
         check_logs();

@@ -54,9 +54,10 @@ u16(void)
 static uint64_t
 number(void)
 {
+    uint8_t how = u8();
     uint64_t value = 0;
 
-    for (uint8_t bytes = u8() % 6; bytes > 0; bytes--)
+    for (uint8_t bytes = how < 192 ? how % 6 : how % 9; bytes > 0; bytes--)
         value = value << 8 | u8();
     return value % HIGHEST;
 }

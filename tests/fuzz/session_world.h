@@ -21,6 +21,7 @@
 #include "mux/vmlog/inner.h"
 #include "proto/delimited.h"
 #include "tests/fuzz/one_normalizer.h"
+#include "tests/fuzz/pool_comes_back.h"
 
 #define SVMS    3u
 #define STREAMS 512u /* streams of one run, forgotten ones included; the run ends before there are more */

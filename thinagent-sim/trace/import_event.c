@@ -252,11 +252,17 @@ need_logon_type(struct line *line)
     line_needed_number(line, "LogonType", UINT16_MAX, "no LogonType");
 }
 
+static struct import_known_key
+logoff_key(const struct line *line)
+{
+    return (struct import_known_key){ KNOWN_LOGOFF, line->machine, line_number(line, "TargetLogonId"), 0 };
+}
+
 /* Whether a 4647 has told that the session ends; it is forgotten. */
 static bool
 take_logoff(struct line *line)
 {
-    struct import_known_key key = { KNOWN_LOGOFF, line->machine, line_number(line, "TargetLogonId"), 0 };
+    struct import_known_key key = logoff_key(line);
     char *text = import_known_take(line->known, &key);
     bool told = text != NULL;
 
@@ -299,7 +305,7 @@ convert_logoff(struct line *line, struct gr_record *record)
 static bool
 convert_user_logoff(struct line *line, struct gr_record *record)
 {
-    struct import_known_key key = { KNOWN_LOGOFF, line->machine, line_number(line, "TargetLogonId"), 0 };
+    struct import_known_key key = logoff_key(line);
 
     convert_session(line, record, GR_LOGON_OP_LOGOFF);
     if (key.first != 0)

@@ -14,29 +14,6 @@
 
 static const char *const names[CLOCKS] = { "UtcTime", "TimeCreated", "EventTime", "@timestamp" };
 
-/* Reads exactly `count` digits and moves *at behind them. */
-static bool
-digits(const char **at, unsigned count, int *out)
-{
-    *out = 0;
-    for (unsigned i = 0; i < count; i++, (*at)++) {
-        if (**at < '0' || **at > '9')
-            return false;
-        *out = *out * 10 + (**at - '0');
-    }
-    return true;
-}
-
-/* The same, behind one of the characters of `before`. */
-static bool
-part(const char **at, const char *before, unsigned count, int *out)
-{
-    if (**at == '\0' || !strchr(before, **at))
-        return false;
-    (*at)++;
-    return digits(at, count, out);
-}
-
 /* Reads the fraction of a second, if there is one: any number of digits, of which nine count. */
 static bool
 read_fraction(const char **at, int64_t *ns)
@@ -51,28 +28,6 @@ read_fraction(const char **at, int64_t *ns)
     return (*at)[-1] >= '0' && (*at)[-1] <= '9';
 }
 
-/* Reads what stands behind the time: nothing, Z, or +hh:mm, -hh:mm, +hhmm. */
-static bool
-read_zone(const char *at, bool *has_zone, int64_t *east)
-{
-    int sign = *at == '-' ? -1 : 1;
-    int hours;
-    int minutes;
-
-    *has_zone = *at != '\0';
-    *east = 0;
-    if (!*has_zone || strcmp(at, "Z") == 0)
-        return true;
-    if (!part(&at, "+-", 2, &hours))
-        return false;
-    if (*at == ':')
-        at++;
-    if (!digits(&at, 2, &minutes) || *at != '\0' || hours > 23 || minutes > 59)
-        return false;
-    *east = sign * (hours * 60 + minutes) * MINUTE;
-    return true;
-}
-
 /* Reads such as 2020-10-22T08:29:53.801Z, or with a space for the T; without a zone as UTC. */
 static bool
 read_time(const char *text, bool *has_zone, int64_t *out)
@@ -81,23 +36,22 @@ read_time(const char *text, bool *has_zone, int64_t *out)
     struct tm day;
     int64_t seconds;
     int64_t ns;
-    int64_t east;
+    const char *at = strptime(text, "%Y-%m-%d", &tm);
 
-    if (!digits(&text, 4, &tm.tm_year) || !part(&text, "-", 2, &tm.tm_mon) ||
-        !part(&text, "-", 2, &tm.tm_mday) || !part(&text, "T ", 2, &tm.tm_hour) ||
-        !part(&text, ":", 2, &tm.tm_min) || !part(&text, ":", 2, &tm.tm_sec) || !read_fraction(&text, &ns) ||
-        !read_zone(text, has_zone, &east))
+    if (!at || (*at != 'T' && *at != ' '))
         return false;
-    if (tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
-        return false;
-    tm.tm_year -= 1900;
-    tm.tm_mon -= 1;
-    day = tm;
-    seconds = timegm(&day) - east / SECOND;
     day = (struct tm){ .tm_year = tm.tm_year, .tm_mon = tm.tm_mon, .tm_mday = tm.tm_mday };
+    at = strptime(at + 1, "%H:%M:%S", &tm);
+    if (!at || !read_fraction(&at, &ns))
+        return false;
+    *has_zone = *at != '\0';
+    if (*has_zone && (!(at = strptime(at, "%z", &tm)) || *at != '\0'))
+        return false;
     timegm(&day); /* changes a day that there is not */
     if (day.tm_mday != tm.tm_mday || day.tm_mon != tm.tm_mon)
         return false;
+    seconds = -tm.tm_gmtoff;
+    seconds += timegm(&tm);
     if (seconds < 0 || seconds > UINT32_MAX) /* a trace holds no other times */
         return false;
     *out = seconds * SECOND + ns;

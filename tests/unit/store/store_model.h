@@ -4,20 +4,18 @@
 #ifndef GIMUX_TESTS_STORE_MODEL_H
 #define GIMUX_TESTS_STORE_MODEL_H
 
-#include "tests/unit/store/store_world.h"
+#include "tests/unit/store/svm_wire.h"
 
 #include "mux/base/log.h"
 #include "mux/route/inner.h"
 #include "mux/store/store.h"
 #include "mux/vmlog/inner.h"
-#include "proto/delimited.h"
 
 #define SVMS    3u
 #define DRIVERS 4u /* two VMs with two each */
 #define ITEMS   4096u
 #define STREAMS 256u
 #define STEPS   600u
-#define WIRE    ((size_t)8 * 1024 * 1024)
 
 /* One record of a driver. */
 struct item {
@@ -49,17 +47,15 @@ struct memory {
 };
 
 struct svm {
+    struct svm_wire wire;
     struct sink *sink;
     struct conf_solution *conf;
     bool up;
-    bool woken;
     bool names;   /* its positions when it connects; else it drops what comes twice */
     bool dropped; /* its policy was drop once */
     bool late;    /* it has not been there from the beginning */
     unsigned count;
     struct memory memory[STREAMS];
-    size_t wire_len;
-    uint8_t wire[WIRE];
 };
 
 struct model {
@@ -356,18 +352,10 @@ on_gap(struct svm *svm, const Gimux__V1__Gap *gap)
 static void
 svm_read(struct svm *svm, unsigned frames)
 {
+    Gimux__V1__Frame *frame;
     size_t at = 0;
 
-    while (frames-- > 0) {
-        const uint8_t *body;
-        size_t len;
-        Gimux__V1__Frame *frame;
-
-        if (delimited_next(svm->wire + at, svm->wire_len - at, DELIMITED_FRAME_MAX, &body, &len) !=
-            DELIMITED_FRAME)
-            break;
-        frame = gimux__v1__frame__unpack(NULL, len, body);
-        assert_non_null(frame);
+    while (frames-- > 0 && (frame = wire_frame(&svm->wire, &at))) {
         if (frame->body_case == GIMUX__V1__FRAME__BODY_STREAM_START)
             on_start(svm, frame->stream_start);
         else if (frame->body_case == GIMUX__V1__FRAME__BODY_EVENT)
@@ -375,39 +363,9 @@ svm_read(struct svm *svm, unsigned frames)
         else if (frame->body_case == GIMUX__V1__FRAME__BODY_GAP)
             on_gap(svm, frame->gap);
         gimux__v1__frame__free_unpacked(frame, NULL);
-        at = (size_t)(body + len - svm->wire);
     }
-    memmove(svm->wire, svm->wire + at, svm->wire_len - at);
-    svm->wire_len -= at;
+    wire_drop(&svm->wire, at);
 }
-
-static void
-svm_take(struct svm *svm, const void *data, size_t len)
-{
-    assert_true(svm->wire_len + len <= WIRE);
-    memcpy(svm->wire + svm->wire_len, data, len);
-    svm->wire_len += len;
-}
-
-static void
-on_tell(void *arg, const Gimux__V1__Frame *frame)
-{
-    uint8_t packed[1000];
-    size_t body = gimux__v1__frame__get_packed_size(frame);
-    size_t prefix = delimited_put_prefix(packed, body);
-
-    assert_true(prefix + body <= sizeof(packed));
-    gimux__v1__frame__pack(frame, packed + prefix);
-    svm_take(arg, packed, prefix + body);
-}
-
-static void
-on_wake(void *arg)
-{
-    ((struct svm *)arg)->woken = true;
-}
-
-static const struct sink_ops sink_ops = { .tell = on_tell, .wake = on_wake };
 
 static void
 svm_pump(struct svm *svm, size_t max_bytes)
@@ -418,23 +376,23 @@ svm_pump(struct svm *svm, size_t max_bytes)
     size_t taken;
     size_t left;
 
-    if (!svm->up || !svm->woken || svm->wire_len > WIRE / 2)
+    if (!svm->up || !svm->wire.woken || svm->wire.len > WIRE / 2)
         return;
     sink_gather(svm->sink, &batch, max_bytes);
     if (batch.count == 0) {
-        svm->woken = false;
+        svm->wire.woken = false;
         return;
     }
     left = taken = pick(3) ? batch.bytes : pick((uint32_t)batch.bytes + 1);
     for (int i = 0; i < batch.count; i++) {
         size_t len = iov[i].iov_len < left ? iov[i].iov_len : left;
 
-        svm_take(svm, iov[i].iov_base, len);
+        wire_put(&svm->wire, iov[i].iov_base, len);
         left -= len;
     }
     sink_sent(svm->sink, taken, &rest);
     if (rest.iov_len > 0)
-        svm_take(svm, rest.iov_base, rest.iov_len);
+        wire_put(&svm->wire, rest.iov_base, rest.iov_len);
 }
 
 static void
@@ -459,8 +417,8 @@ svm_disconnect(struct svm *svm)
 {
     if (svm->up && model->open)
         route_sink_down(model->route, svm->sink);
-    svm->up = svm->woken = false;
-    svm->wire_len = 0;
+    svm->up = svm->wire.woken = false;
+    svm->wire.len = 0;
     for (unsigned i = 0; i < svm->count; i++) {
         struct memory *memory = &svm->memory[i];
 

@@ -9,7 +9,7 @@ on_wake_pump(void *arg)
 {
     struct svm *svm = arg;
 
-    for (svm->woken = true; svm->woken; svm_read(svm, UINT32_MAX))
+    for (svm->wire.woken = true; svm->wire.woken; svm_read(svm, UINT32_MAX))
         svm_pump(svm, SIZE_MAX / 2);
 }
 
@@ -18,7 +18,7 @@ on_wake_pump(void *arg)
 static void
 test_refused_load_ends_the_turn(void **state)
 {
-    static const struct sink_ops ops = { .tell = on_tell, .wake = on_wake_pump };
+    static const struct sink_ops ops = { .tell = wire_tell, .wake = on_wake_pump };
     struct svm *svm = solution(CONF_POLICY_SPILL);
     struct driver *a, *b;
 

@@ -152,8 +152,8 @@ test_found_by_uuid(void **state)
     assert_int_equal(vm_table_count(world->table), 2);
 }
 
-/* At the limit the oldest VM makes room that nobody misses; never one that its owner uses, that has something
- * queued. */
+/* At the limit the oldest VM makes room that nobody misses; never one that its owner uses or that has
+ * something queued. */
 static void
 test_limit_forgets_the_idle(void **state)
 {
