@@ -347,6 +347,7 @@ route_recover(struct route *route, bool held)
 {
     static const struct store_ops ops = { .solution = solution_name, .moved = on_stored };
     char why[STORE_WHY_MAX];
+    bool good;
 
     if (route->conf->storage.dir[0] == '\0')
         return true;
@@ -358,7 +359,15 @@ route_recover(struct route *route, bool held)
     vm_table_on_forget(route->table, store_forget);
     route->recovering = true;
     route_set_limits(route);
-    return recover_logs(route->store, route->table);
+    /* what was accepted is told, whatever limits.vms is by now */
+    vm_table_set_limit(route->table, UINT32_MAX);
+    good = recover_logs(route->store, route->table);
+    vm_table_set_limit(route->table, route->conf->limits.vms);
+    if (vm_table_count(route->table) > route->conf->limits.vms)
+        log_warning(NULL,
+                    "storage: %u VMs, limits.vms = %u: no other VM is taken until so many are done with",
+                    vm_table_count(route->table), route->conf->limits.vms);
+    return good;
 }
 
 void

@@ -12,6 +12,9 @@
 #include "mux/store/inner.h"
 
 static_assert(sizeof(struct batch) <= STORE_BATCH_SIZE, "what the memory bound counts");
+static_assert(BATCH_VM + 3 * POSITIONS_ROOM(STORE_STREAMS_MAX + VM_STREAMS_MAX) + 2 * DELIMITED_FRAME_MAX <=
+                  BATCH_ROOM,
+              "what one VM may have fits into an empty batch");
 
 /* ---- in the disk thread ---- */
 

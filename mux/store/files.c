@@ -149,7 +149,7 @@ store_begin_segment(struct store_vm *of)
     struct segment_name name = { .number = of->next_number };
 
     memcpy(name.vm_uuid, vm_uuid(of->vm), GR_UUID_SIZE);
-    if (getrandom(&name.seed, sizeof(name.seed), 0) != sizeof(name.seed))
+    if (name.number > SEGMENT_NUMBER_MAX || getrandom(&name.seed, sizeof(name.seed), 0) != sizeof(name.seed))
         return NULL;
     if (of->current && of->current->fd >= 0) {
         close(of->current->fd);

@@ -84,7 +84,7 @@ store_vm_is_writing(const struct store_vm *of)
 /* Frees it if it is forgotten and nothing is under way any more. */
 void store_release_vm(struct store_vm *of);
 
-/* A new segment that is written to from now on; NULL if out of memory. */
+/* A new segment that is written to from now on; NULL if out of memory, or out of numbers. */
 struct vmlog_segment *store_begin_segment(struct store_vm *of);
 
 /* A file that was found. Returns NULL if out of memory. */
@@ -173,7 +173,16 @@ bool store_wants_to_write(struct store_vm *of);
 /* Puts that into the batch. Returns the item; NULL if out of memory: then it is tried again. */
 struct batch_item *store_put_vm(struct batch *batch, struct store_vm *of);
 
-/* Bytes that the streams and positions of the VM can take. */
+/* Streams of one VM that are taken up from files. Of gimuxd itself a VM has some for former lives, beside the
+ * VM_STREAMS_MAX that it may have. */
+#define STORE_STREAMS_MAX VMLOG_RANGES_MAX
+
+/* Bytes that so many streams and their positions can take in a segment, with its header. */
+#define POSITIONS_ROOM(streams)                                                                              \
+    (SEGMENT_HEADER_SIZE + SEGMENT_MARK_SIZE +                                                               \
+     (streams) * (SEGMENT_STREAM_SIZE + (VMLOG_SINKS + 1) * SEGMENT_POSITION_SIZE))
+
+/* The same for the streams that the VM has. */
 size_t store_room_for_positions(const struct vm *vm);
 
 /* ---- store.c: the whole ---- */

@@ -20,6 +20,7 @@
 #include "mux/store/inner.h"
 
 #define HOLE_MAX        (UINT64_C(1) << 44) /* sequences that may be missing at once */
+#define GAP_ENTRY       ((size_t)128)       /* bytes that a gap takes in a chunk, its frame included */
 #define OWN_STREAMS_MAX 4                   /* of former lives of gimuxd, each VM; older ones are let go */
 
 /* One VM while its segments are read. */
@@ -152,6 +153,8 @@ stream_for(struct recovery *recovery, uint16_t driver, const uint8_t *boot_id, u
         return stream;
     if (driver == VM_DRIVER_GIMUXD && count_own(recovery->vm, &oldest) >= OWN_STREAMS_MAX)
         let_go_of(recovery, oldest);
+    if (vm_stream_count(recovery->vm) >= STORE_STREAMS_MAX)
+        return NULL; /* more than any gimuxd has written */
     stream = vm_stream_restore(recovery->table, recovery->vm, driver, boot_id, start, id);
     if (stream)
         stream_set_ended(stream, driver == VM_DRIVER_GIMUXD);
@@ -232,17 +235,16 @@ is_far(struct recovery *recovery, const struct stream *stream, uint64_t next)
     return true;
 }
 
-/* A sequence is missing only if something of the stream was there before. */
+/* Sequences before `first` may be missing, of a stream that has begun. */
 static void
 note_hole(struct recovery *recovery, const struct stream *stream, uint64_t first)
 {
-    uint64_t last = stream_last(stream);
+    uint64_t missing = first - 1 - stream_last(stream);
+    uint32_t entries = (uint32_t)((missing + UINT32_MAX - 1) / UINT32_MAX);
 
-    if (last > 0 && first > last + 1) {
-        recovery->missing += first - 1 - last;
-        recovery->memory += 128;
-        recovery->count += 1 + (uint32_t)((first - last) / UINT32_MAX);
-    }
+    recovery->missing += missing;
+    recovery->memory += entries * GAP_ENTRY;
+    recovery->count += entries;
 }
 
 static bool
@@ -314,8 +316,15 @@ read_file(const struct store *store, const char *file, size_t *len)
     if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size <= (off_t)SEGMENT_MAX)
         bytes = malloc((size_t)info.st_size + 1);
     while (bytes && got < (size_t)info.st_size) {
-        ssize_t n = read(fd, bytes + got, (size_t)info.st_size - got);
+        ssize_t n = pread(fd, bytes + got, (size_t)info.st_size - got, (off_t)got);
 
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) { /* what cannot be read is there: it is no torn tail to be cut off */
+            log_error(NULL, "storage: %s: cannot be read: %s", file, strerror(errno));
+            free(bytes);
+            bytes = NULL;
+        }
         if (n <= 0)
             break;
         got += (size_t)n;
@@ -473,19 +482,16 @@ list_segments(int dir, struct found **out, size_t *count)
     return entry == NULL;
 }
 
-/* The segments of one VM: `count` of them. */
-static void
+/* The segments of one VM: `count` of them. False if out of memory. */
+static bool
 recover_vm(struct store *store, struct vm_table *table, const struct found *found, size_t count)
 {
     struct recovery recovery = { .store = store, .table = table, .memory = sizeof(struct vmlog_chunk) };
 
-    recovery.vm = vm_find(table, found->name.vm_uuid) ? NULL : vm_add(table, found->name.vm_uuid);
+    recovery.vm = vm_add(table, found->name.vm_uuid);
     recovery.of = recovery.vm ? store_files_of(store, recovery.vm) : NULL;
-    if (!recovery.of) {
-        log_warning(NULL, "storage: %s and %zu more files: limits.vms is reached; they are left alone",
-                    found->file, count - 1);
-        return;
-    }
+    if (!recovery.of)
+        return false;
     for (size_t i = 0; i < count; i++) {
         if (!read_segment(&recovery, &found[i].name, found[i].file, i + 1 == count))
             log_error((&(struct log_who){ .vm = vm_uuid_text(recovery.vm) }),
@@ -495,6 +501,7 @@ recover_vm(struct store *store, struct vm_table *table, const struct found *foun
     accept_streams(&recovery);
     recovery.of->damaged = recovery.damage > 0;
     say_result(&recovery);
+    return true;
 }
 
 bool
@@ -510,9 +517,10 @@ recover_logs(struct store *store, struct vm_table *table)
         for (n = 1;
              i + n < count && memcmp(found[i + n].name.vm_uuid, found[i].name.vm_uuid, GR_UUID_SIZE) == 0;)
             n++;
-        recover_vm(store, table, &found[i], n);
+        good = recover_vm(store, table, &found[i], n);
     }
     free(found);
+    vm_table_sort_streams(table);
     if (!store->frozen) /* else the files are another process's, which may be writing what looks torn */
         store_cut_torn(store);
     return good;

@@ -89,7 +89,8 @@ segment_name_parse(const char *file, struct segment_name *name)
         return false;
     name->number = strtoull(file + GR_UUID_TEXT, &end, 16);
     name->seed = *end == '.' ? strtoull(end + 1, NULL, 16) : 0;
-    return strcmp(segment_name_format(name, again), file) == 0; /* in each digit */
+    return name->number <= SEGMENT_NUMBER_MAX &&
+           strcmp(segment_name_format(name, again), file) == 0; /* in each digit */
 }
 
 char *

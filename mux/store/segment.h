@@ -22,16 +22,17 @@
 #include "proto/delimited.h"
 #include "proto/guest_record.h"
 
-#define SEGMENT_SIZE     ((size_t)1024 * 1024)     /* bytes after which the next segment is begun */
-#define SEGMENT_MAX      ((size_t)4 * 1024 * 1024) /* bytes: a longer file is not ours */
-#define SEGMENT_NAME_MAX 96                        /* of a file, its NUL included */
-#define SEGMENT_TEXT_MAX 96                        /* a driver's build, a guest's OS */
-#define SEGMENT_SOLUTION 64                        /* the name of one, its NUL included */
+#define SEGMENT_SIZE       ((size_t)1024 * 1024)     /* bytes after which the next segment is begun */
+#define SEGMENT_MAX        ((size_t)4 * 1024 * 1024) /* bytes: a longer file is not ours */
+#define SEGMENT_NUMBER_MAX ((UINT64_C(1) << 48) - 1) /* of a file of one VM */
+#define SEGMENT_NAME_MAX   96                        /* of a file, its NUL included */
+#define SEGMENT_TEXT_MAX   96                        /* a driver's build, a guest's OS */
+#define SEGMENT_SOLUTION   64                        /* the name of one, its NUL included */
 
 /* What a file's name says: <vm uuid>.<number, 12 hex digits>.<seed, 16 hex digits>.vmlog */
 struct segment_name {
     uint8_t vm_uuid[GR_UUID_SIZE];
-    uint64_t number; /* ascending within a VM; below 2^48 */
+    uint64_t number; /* ascending within a VM; at most SEGMENT_NUMBER_MAX */
     uint64_t seed;
 };
 

@@ -92,8 +92,7 @@ positions_moved(const struct store_vm *of)
 size_t
 store_room_for_positions(const struct vm *vm)
 {
-    return SEGMENT_HEADER_SIZE + SEGMENT_MARK_SIZE +
-           vm_stream_count(vm) * (SEGMENT_STREAM_SIZE + (VMLOG_SINKS + 1) * SEGMENT_POSITION_SIZE);
+    return POSITIONS_ROOM(vm_stream_count(vm));
 }
 
 /* How far they have come, the positions that follow say: a write may be torn between the two. */

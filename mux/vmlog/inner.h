@@ -57,7 +57,6 @@ struct vmlog {
     bool backed;                  /* written to files: nothing is accepted that is not recorded */
     enum vmlog_stall stall;       /* why it is not written at the time */
     uint64_t recorded;            /* up to here all is in a file, or settled for all and that is in a file */
-    uint64_t end_byte;            /* bytes of chunks ever added */
     struct vmlog_position accept; /* up to here no sink holds a guest back */
     struct vmlog_cursor *cursors; /* by slot; the log's own */
 };

@@ -86,10 +86,10 @@ vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE])
 
     if (HASH_COUNT(table->vms) >= table->limit) {
         HASH_ITER (hh, table->vms, vm, next) {
-            if (vm_is_settled(vm) && !(table->ops.in_use && table->ops.in_use(vm))) {
-                forget_vm(table, vm);
+            if (HASH_COUNT(table->vms) < table->limit)
                 break;
-            }
+            if (vm_is_settled(vm) && !(table->ops.in_use && table->ops.in_use(vm)))
+                forget_vm(table, vm);
         }
     }
     if (HASH_COUNT(table->vms) >= table->limit)
@@ -320,9 +320,21 @@ vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t driver, const uint
         if (stream->about.ended && !stream->guest)
             vm_stream_forget(table, stream);
     }
-    if (vm->stream_count >= VM_STREAMS_MAX)
+    if (vm->stream_count >= VM_STREAMS_MAX || table->next_stream == UINT32_MAX)
         return NULL;
     return vm_stream_restore(table, vm, driver, boot_id, start, table->next_stream + 1);
+}
+
+static int
+by_id(const struct stream *a, const struct stream *b)
+{
+    return a->log.id < b->log.id ? -1 : a->log.id > b->log.id;
+}
+
+void
+vm_table_sort_streams(struct vm_table *table)
+{
+    HASH_SORT(table->streams, by_id);
 }
 
 struct stream *

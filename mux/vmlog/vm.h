@@ -66,8 +66,8 @@ struct vm *vm_find(const struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE
 /* Walks over all VMs, the oldest first: `vm` NULL is the beginning, NULL is the end. */
 struct vm *vm_next(const struct vm_table *table, const struct vm *vm);
 
-/* Makes a VM. At the table's limit, forgets the oldest one that is settled and not in use; NULL if there is
- * none, or no memory. The caller makes the sinks join its log. */
+/* Makes a VM. At the table's limit, forgets the oldest ones that are settled and not in use, until it is
+ * below; NULL if that is not enough, or no memory. The caller makes the sinks join its log. */
 struct vm *vm_add(struct vm_table *table, const uint8_t uuid[GR_UUID_SIZE]);
 
 /* Whether nothing is in its log, and no gap waits to be told or acknowledged. */
@@ -198,7 +198,8 @@ struct stream *vm_stream_find(const struct vm *vm, uint16_t driver, const uint8_
 bool vm_stream_was(const struct vm_table *table, uint32_t id);
 
 /* Makes a stream whose first sequence will be `start`. First forgets the VM's ended streams that no guest
- * has, if the VM is settled and not in_turn. NULL at VM_STREAMS_MAX, or if out of memory. */
+ * has, if the VM is settled and not in_turn. NULL at VM_STREAMS_MAX, if out of memory, or
+ * when all numbers were given out. */
 struct stream *vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t driver,
                              const uint8_t boot_id[GR_UUID_SIZE], uint64_t start);
 
@@ -206,6 +207,10 @@ struct stream *vm_stream_add(struct vm_table *table, struct vm *vm, uint16_t dri
  * number is taken, or out of memory. */
 struct stream *vm_stream_restore(struct vm_table *table, struct vm *vm, uint16_t driver,
                                  const uint8_t boot_id[GR_UUID_SIZE], uint64_t start, uint32_t id);
+
+/* After vm_stream_restore, whose numbers may come in any order: streams are walked by ascending number again.
+ */
+void vm_table_sort_streams(struct vm_table *table);
 
 /* Forgets a stream of which nothing is queued. */
 void vm_stream_forget(struct vm_table *table, struct stream *stream);

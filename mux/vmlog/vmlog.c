@@ -261,7 +261,6 @@ add_chunk(struct vmlog *log, struct vmlog_chunk *chunk)
         log->first = chunk;
     log->last = chunk;
     log->bytes += chunk->size;
-    log->end_byte += chunk->size;
     if (!log->accept.chunk)
         log->accept = end_of(log);
     EACH_JOINED (log, sink) {

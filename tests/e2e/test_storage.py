@@ -249,3 +249,22 @@ def test_a_first_storage_dir_on_a_reload(world):
         world.gimuxd.wait_err("fell behind: [0-9]+ events become a gap")
         driver.expect_ack(10000)
     assert not (world.directory / "logs").exists()
+
+
+def test_vms_beyond_a_limit_that_became_smaller(world):
+    """What was accepted is told, whatever limits.vms is by now; no other VM is taken meanwhile."""
+    port = away(world)
+    world.configure({"s": solution(port)}, rest=storage(world))
+    world.start()
+    for number in 1, 2, 3:
+        with Driver(world.shared, VM % number, BOOT % number) as driver:
+            driver.say_hello().events(10).expect_ack(10)
+    world.gimuxd.end()
+    world.configure({"s": solution(port)}, rest=storage(world) + "\nlimits { vms = 1 }")
+    world.start()
+    world.gimuxd.wait_err(r"storage: \d VMs, limits.vms = 1: no other VM")
+    svm = world.svm("svm", listen=f"tcp:127.0.0.1:{port}")
+    wait_for("30 events", lambda: svm.delivered("linux") >= 30)
+    assert sum(s["gapped"] for s in svm.stats()["streams"]) == 0
+    with Driver(world.shared, VM % 1, BOOT % 1) as driver:
+        assert driver.say_hello(first_held=11).welcome.next_wanted == 11

@@ -36,6 +36,7 @@ static struct {
     size_t room;     /* bytes that are written before it */
     int sync_error;  /* errno of the next fdatasync; 0: none */
     int read_error;  /* errno of every read; 0: none */
+    off_t readable;  /* bytes of a file that are read before it */
     uint32_t takes;  /* ms that a write takes */
     unsigned calls;
 } io;
@@ -83,10 +84,12 @@ pwrite(int fd, const void *data, size_t len, off_t offset)
 ssize_t
 pread(int fd, void *data, size_t len, off_t offset)
 {
-    if (io.read_error) {
+    if (io.read_error && offset >= io.readable) {
         errno = io.read_error;
         return -1;
     }
+    if (io.read_error && offset + (off_t)len > io.readable)
+        len = (size_t)(io.readable - offset);
     return syscall(SYS_pread64, fd, data, len, offset);
 }
 

@@ -1,6 +1,8 @@
 /* The store: how it ends, leaves for an upgrade, and goes on after a disk that failed. */
 #include "tests/unit/store/store_story.h"
 
+#include "mux/store/inner.h"
+
 /* The loop stood still while a disk was slow: what is asked again and again may wait for nothing. */
 static void
 test_leaving_waits_for_nothing(void **state)
@@ -171,6 +173,66 @@ test_the_end_comes_though_a_bound_is_met(void **state)
     assert_true(storage().full);
 }
 
+/* What cannot be read is not torn: it is left alone, and is there when it can be read again. */
+static void
+test_a_read_error_cuts_nothing(void **state)
+{
+    struct svm *svm = solution(CONF_POLICY_PAUSE);
+    off_t before;
+
+    (void)state;
+    start();
+    make(driver(0), 10, SMALL);
+    rest();
+    close_gimuxd();
+    before = size_of_files();
+    model->route = route_new(&the_loop, &model->conf, &guest_ops);
+    assert_non_null(model->route);
+    io.dead = false;
+    io.read_error = EIO;
+    io.readable = before / 2;
+    assert_true(route_recover(model->route, false));
+    assert_int_equal(size_of_files(), before);
+    add_solution(svm);
+    model->open = true;
+    kill_and_start();
+    assert_int_equal(driver(0)->stream->log.last, 10);
+}
+
+/* A file that no gimuxd has written, with more streams than there is room for in a batch. */
+static void
+test_streams_of_a_file_are_bounded(void **state)
+{
+    static uint8_t bytes[512 * KIB];
+    struct segment_name name = { .seed = 1 };
+    char file[SEGMENT_NAME_MAX];
+    char path[sizeof(model->dir) + SEGMENT_NAME_MAX + 1];
+    size_t len;
+    FILE *out;
+
+    (void)state;
+    solution(CONF_POLICY_PAUSE);
+    memset(name.vm_uuid, 'a', sizeof(name.vm_uuid));
+    len = segment_put_header(bytes, &name);
+    for (uint32_t i = 1; i <= 1500; i++) {
+        struct segment_stream stream = { .driver = GR_LINUX, .id = i, .start = 1 };
+
+        memcpy(stream.boot_id, &i, sizeof(i));
+        len += segment_put_stream(bytes + len, name.seed, len, &stream);
+    }
+    assert_true(len <= sizeof(bytes));
+    snprintf(path, sizeof(path), "%s/%s", model->dir, segment_name_format(&name, file));
+    out = fopen(path, "w");
+    assert_non_null(out);
+    assert_int_equal(fwrite(bytes, 1, len, out), len);
+    fclose(out);
+    start();
+    assert_int_equal(vm_stream_count(vm_next(model->route->table, NULL)), STORE_STREAMS_MAX);
+    make(driver(2), 10, SMALL); /* of another VM */
+    rest();
+    assert_int_equal(driver(2)->accepted, 10);
+}
+
 /* What a failed sync has left nobody knows: nothing is written until the log is empty, and then to a new
  * file. */
 static void
@@ -211,6 +273,8 @@ main(void)
         STORY(test_staying_is_as_before),
         STORY(test_recovery_for_an_upgrade_only_reads),
         STORY(test_the_end_comes_though_a_bound_is_met),
+        STORY(test_a_read_error_cuts_nothing),
+        STORY(test_streams_of_a_file_are_bounded),
         STORY(test_a_failed_sync_is_mended_when_the_log_is_empty),
     };
 

@@ -336,6 +336,27 @@ test_streams_stay_in_turn(void **state)
     assert_null(vm_stream_find(a, GR_LINUX, id('1')));
 }
 
+/* Files hold streams in any order, and any numbers. */
+static void
+test_streams_from_files(void **state)
+{
+    struct world *world = *state;
+    struct vm *vm = add_vm(world, 'a');
+    const uint32_t ids[] = { 9, 3, 7, UINT32_MAX };
+    struct stream *stream = NULL;
+    uint32_t before = 0;
+
+    for (unsigned i = 0; i < 4; i++)
+        assert_non_null(vm_stream_restore(world->table, vm, GR_LINUX, id((char)('1' + i)), 1, ids[i]));
+    vm_table_sort_streams(world->table);
+    while ((stream = vm_table_next_stream(world->table, stream))) {
+        assert_true(stream_id(stream) > before);
+        before = stream_id(stream);
+    }
+    assert_true(before == UINT32_MAX);
+    assert_null(vm_stream_add(world->table, vm, GR_LINUX, id('9'), 1)); /* its number would be 0 */
+}
+
 /* ---- counts ---- */
 
 /* What the pool has counted for the sink is the sum over the streams that there are, and so much of forgotten
@@ -408,6 +429,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_a_stream_with_a_gap_stays, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_numbers_grow, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_streams_stay_in_turn, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_streams_from_files, open_world, close_world),
         cmocka_unit_test_setup_teardown(test_counts_survive, open_world, close_world),
     };
 
