@@ -1,7 +1,9 @@
 /* A parcel: what one gimuxd gives to another, a message (proto/handover.proto) and descriptors beside it.
  *
  * Every room that has something to give adds it. If memory runs out, the parcel is `failed`: it is incomplete
- * and must not be given. It can still be filled as before, so that only the one who began it has to check. */
+ * and must not be given. It can still be filled as before, so that only the one who began it has to check;
+ * but what was put into it must not be read back: elements for which there was no memory are all the same
+ * one. */
 #ifndef GIMUX_BASE_PARCEL_H
 #define GIMUX_BASE_PARCEL_H
 

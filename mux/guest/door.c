@@ -150,7 +150,9 @@ close_socket(const struct address *address, int fd)
 static void
 close_door(struct door *door)
 {
-    if (door->fd >= 0)
+    if (door->borrowed) /* who lent it goes on with the name, too */
+        close(door->fd);
+    else if (door->fd >= 0)
         close_socket(&door->address, door->fd);
     loop_watch_free(door->watch);
     loop_timer_free(door->rest);
@@ -166,8 +168,10 @@ open_door(struct door_list *list, const struct address *address, enum door_kind 
     struct door *door = calloc(1, sizeof(*door));
     char text[ADDRESS_TEXT_MAX];
 
-    if (!door)
+    if (!door) {
+        log_error(NULL, "cannot listen on %s: out of memory", address_format(address, text));
         return NULL;
+    }
     door->list = list;
     door->kind = kind;
     door->address = *address;

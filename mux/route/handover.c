@@ -20,7 +20,7 @@ has_files(const struct route *route)
 void
 route_begin_leave(struct route *route)
 {
-    if (has_files(route))
+    if (route->store)
         store_begin_leave(route->store);
 }
 
@@ -29,7 +29,7 @@ route_try_to_leave(struct route *route)
 {
     bool recorded = has_files(route);
 
-    if (recorded && !store_try_to_leave(route->store))
+    if (route->store && !store_try_to_leave(route->store)) /* positions, if nothing else */
         return false;
     for (const struct vm *vm = NULL; (vm = vm_next(route->table, vm));) {
         const struct vmlog *log = vm_log_of(vm);
@@ -125,7 +125,7 @@ export_vm(const struct route *route, const struct vm *vm, struct parcel *parcel)
     VM_EACH_STREAM (vm, stream)
         export_stream(route, stream, parcel, to);
     /* the VM's list has the newest stream first, the message has the oldest first */
-    for (size_t i = 0; i < to->n_streams / 2; i++) {
+    for (size_t i = 0; !parcel->failed && i < to->n_streams / 2; i++) {
         Gimux__Handover__V1__Stream **other = &to->streams[to->n_streams - 1 - i];
         Gimux__Handover__V1__Stream *newer = to->streams[i];
 
@@ -225,8 +225,8 @@ import_stream(struct route *route, struct vm *vm, const Gimux__Handover__V1__Str
     bool recovered;
     struct stream *stream;
 
-    if (from->boot_id.len != GR_UUID_SIZE || from->start == 0 || from->last == UINT64_MAX ||
-        from->start > from->last + 1)
+    if (from->boot_id.len != GR_UUID_SIZE || from->driver > UINT16_MAX || from->start == 0 ||
+        from->last > GR_SEQUENCE_MAX || from->start > from->last + 1)
         return false;
     recovered = vm_stream_find(vm, (uint16_t)from->driver, from->boot_id.data) != NULL;
     stream = take_stream(route, vm, from);

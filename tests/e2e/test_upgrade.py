@@ -483,6 +483,25 @@ def test_what_is_in_files_is_taken_over(world):
     assert len(own_events(svm)) <= 2
 
 
+def test_files_that_nobody_needs_any_more(world):
+    """A reload has left a VM with files that no solution relies on: they say in an upgrade how far its streams are."""
+    svm = world.svm("svm")
+    files = QUIET + f'\nstorage {{ dir = "{world.directory}/logs" }}'
+    world.configure({"s": {"address": svm, "durability": "process"}}, rest=files)
+    start(world, up=1)
+    with Driver(world.shared, VM) as driver:
+        driver.say_hello().events(100).expect_ack(100)
+        world.configure({"s": {"address": svm, "durability": "delivered"}}, rest=files)
+        world.gimuxd.kill(signal.SIGHUP)
+        world.gimuxd.wait_err("reload: .* is in force")
+        world.wait_up(1)
+        for count in range(200, 1100, 100):
+            driver.events(100)
+            driver.expect_ack(count)
+            assert upgrade(world) == "done"
+            world.wait_up(1)
+
+
 def test_files_elsewhere_are_not_taken_over(world):
     """A new configuration that looks for VM logs elsewhere would leave them behind: the old one goes on."""
     svm = world.svm("svm")

@@ -472,6 +472,24 @@ test_slots_without_memory(void **state)
     connect_guest(world, &world->guests[2], 'c');
 }
 
+/* An upgrade for which memory has run out is filled to the end, and not given. */
+static void
+test_export_without_memory(void **state)
+{
+    struct world *world = *state;
+    struct parcel parcel;
+
+    connect_svm(add_svm(world, 0, CONF_POLICY_PAUSE, CLASS_MASK_ALL));
+    for (unsigned i = 0; i < 3; i++)
+        connect_guest(world, &world->guests[i], (char)('a' + i));
+    turn(world);
+    assert_true(parcel_begin(&parcel));
+    parcel.failed = true;
+    route_export(world->route, &parcel);
+    assert_int_equal(parcel.message->n_vms, 0);
+    parcel_fini(&parcel, false);
+}
+
 int
 main(void)
 {
@@ -494,6 +512,7 @@ main(void)
         TEST(test_which_vm_is_forgotten),
         TEST(test_slots_grow),
         TEST(test_slots_without_memory),
+        TEST(test_export_without_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
