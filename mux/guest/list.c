@@ -122,7 +122,9 @@ guest_list_free(struct guest_list *list)
 uint64_t
 guest_memory_bound(const struct conf *conf)
 {
-    uint64_t guest = GR_MAX_RECORD + CONN_READ_SIZE + GUEST_OUT_MAX;
+    /* a record that is not whole, a read, what waits to go out, in a buffer half as large again, and what is
+     * known of it */
+    uint64_t guest = GR_MAX_RECORD + CONN_READ_SIZE + GUEST_OUT_MAX / 2 * 3 + 4096;
 
     return conf->limits.connections * guest;
 }

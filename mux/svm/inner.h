@@ -19,7 +19,7 @@ struct svm_list {
     struct loop *loop;
     struct route *route;
     const struct conf *conf;
-    LIST_HEAD(svm_links, svm) svms; /* in the order of altitude */
+    LIST_HEAD(svm_links, svm) svms; /* by altitude at first; reloads add at the end */
     struct loop_timer *expiry;      /* for svm_list_watch_expiry; made by svm_list_set_conf */
 };
 

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "mux/base/log.h"
+#include "mux/event/frame.h"
 #include "mux/svm/inner.h"
 #include "proto/delimited.h"
 
@@ -157,8 +158,12 @@ svm_list_close(struct svm_list *list, const char *reason)
 uint64_t
 svm_memory_bound(void)
 {
-    /* a frame in, and unpacked; what waits to go out, while it grows */
-    return CONF_SOLUTIONS_MAX * 8 * (uint64_t)DELIMITED_FRAME_MAX;
+    /* a frame in, and unpacked; the SvmHello that is kept, and its positions; what waits to go out, in a
+     * buffer half as large again */
+    uint64_t link =
+        DELIMITED_FRAME_MAX + 2 * FRAME_UNPACKED_MAX + DELIMITED_FRAME_MAX + 3 * DELIMITED_FRAME_MAX;
+
+    return CONF_SOLUTIONS_MAX * link;
 }
 
 /* ---- what operators see ---- */

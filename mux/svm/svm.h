@@ -24,7 +24,8 @@ void svm_list_free(struct svm_list *list);
  * gone removed, those that changed connect anew, the others are left alone. TLS files are read again for all,
  * and used from the next connection on; a link ends if the SVM's certificate is revoked now. Returns false,
  * having changed nothing, if a solution's TLS files cannot be used, each of which is logged, or if memory is
- * out. `conf` must stay until the next call. */
+ * out for them. A new solution that memory is out for later is logged, and missing until the next call.
+ * `conf` must stay until the next call. */
 bool svm_list_set_conf(struct svm_list *list, const struct conf *conf);
 
 /* Whether the TLS files of all solutions can be used; each that cannot is logged, and what ends soon. */
@@ -60,7 +61,8 @@ struct svm_snapshot {
     struct sink_snapshot sink;
 };
 
-/* The solution at that place in the order of altitude, from 0. False if there are no more. */
+/* The solution at that place, from 0: by altitude, and behind these what later reloads have added. False if
+ * there are no more. */
 bool svm_snapshot(const struct svm_list *list, unsigned place, struct svm_snapshot *out);
 
 #endif
