@@ -165,11 +165,12 @@ fill_grammar(enum option_section section, cfg_opt_t *out)
 
 /* ---- from the file to the struct ---- */
 
-/* Sets every option of one section: its default, or what the file says. */
-static void
+/* Sets every option of one section: its default, or what the file says. False if out of memory. */
+static bool
 take_section(enum option_section section, cfg_t *cfg, void *base)
 {
     const struct option_info *option = NULL;
+    bool good = true;
 
     while ((option = option_next(section, option))) {
         cfg_opt_t *opt = cfg_getopt(cfg, option->name);
@@ -178,8 +179,13 @@ take_section(enum option_section section, cfg_t *cfg, void *base)
         const char *text = option->value;
 
         if (option->kind == KIND_LIST) {
-            for (unsigned n = 0; n < count; n++)
-                list->texts[list->count++] = strdup(cfg_opt_getnstr(opt, n));
+            for (unsigned n = 0; n < count; n++) {
+                list->texts[list->count] = strdup(cfg_opt_getnstr(opt, n));
+                if (!list->texts[list->count])
+                    good = false;
+                else
+                    list->count++;
+            }
             continue;
         }
         if (count > 0 && cfg_opt_getnstr(opt, 0))
@@ -187,6 +193,7 @@ take_section(enum option_section section, cfg_t *cfg, void *base)
         if (text)
             option_parse(option, text, base); /* was checked when it was read */
     }
+    return good;
 }
 
 static int
@@ -214,7 +221,8 @@ take_solutions(struct conf *conf, cfg_t *cfg)
         struct conf_solution *solution = &conf->solutions[conf->solution_count++];
 
         snprintf(solution->name, sizeof(solution->name), "%s", cfg_title(section));
-        take_section(SECTION_SOLUTION, section, solution);
+        if (!take_section(SECTION_SOLUTION, section, solution))
+            return false;
         for (unsigned n = 0; n < solution->classes.count; n++)
             solution->class_mask |= 1u << event_class_by_name(solution->classes.texts[n]);
         if (solution->class_mask == 0)
@@ -233,7 +241,7 @@ same_place(const struct conf_vm *a, const struct conf_vm *b)
         return "cid";
     if (a->uds_path[0] && strcmp(a->uds_path, b->uds_path) == 0)
         return "uds_path";
-    if (a->dial.kind != ADDRESS_NONE && memcmp(&a->dial, &b->dial, sizeof(a->dial)) == 0)
+    if (a->dial.kind != ADDRESS_NONE && address_equal(&a->dial, &b->dial))
         return "dial";
     return NULL;
 }
@@ -248,7 +256,8 @@ take_vms(struct conf *conf, cfg_t *cfg)
         cfg_t *section = cfg_getnsec(cfg, "vm", i);
         struct conf_vm *vm = &conf->vms[conf->vm_count];
 
-        take_section(SECTION_VM, section, vm);
+        if (!take_section(SECTION_VM, section, vm))
+            return false;
         gr_uuid_parse(cfg_title(section), vm->uuid);
         gr_uuid_format(vm->uuid, vm->uuid_text);
         for (unsigned n = 0; n < conf->vm_count; n++) {
@@ -337,9 +346,14 @@ conf_load(const char *path, FILE *errors)
     cfg_opt_t grammar[OPTIONS_MAX + SECTIONS];
     struct conf *conf;
     cfg_t *cfg;
-    char *text = conf_text_read(path, errors);
+    char *text;
     bool good = false;
 
+    if (strlen(path) >= sizeof(conf->path)) {
+        fprintf(errors, "%s: the path is longer than %zu bytes\n", path, sizeof(conf->path) - 1);
+        return NULL;
+    }
+    text = conf_text_read(path, errors);
     if (!text)
         return NULL;
     conf = calloc(1, sizeof(*conf));
@@ -357,11 +371,11 @@ conf_load(const char *path, FILE *errors)
     snprintf(conf->path, sizeof(conf->path), "%s", path);
     gethostname(conf->host, sizeof(conf->host) - 1);
     if (cfg_parse_buf(cfg, text) == CFG_SUCCESS) {
-        take_section(SECTION_TOP, cfg, conf);
-        take_section(SECTION_DOORS, cfg_getsec(cfg, "doors"), &conf->doors);
-        take_section(SECTION_LIMITS, cfg_getsec(cfg, "limits"), &conf->limits);
-        take_section(SECTION_STORAGE, cfg_getsec(cfg, "storage"), &conf->storage);
-        good = take_vms(conf, cfg) && take_solutions(conf, cfg) && check_whole(conf, cfg);
+        good = take_section(SECTION_TOP, cfg, conf) &&
+               take_section(SECTION_DOORS, cfg_getsec(cfg, "doors"), &conf->doors) &&
+               take_section(SECTION_LIMITS, cfg_getsec(cfg, "limits"), &conf->limits) &&
+               take_section(SECTION_STORAGE, cfg_getsec(cfg, "storage"), &conf->storage) &&
+               take_vms(conf, cfg) && take_solutions(conf, cfg) && check_whole(conf, cfg);
     } else if (!error_told) { /* libconfuse says nothing about an empty name */
         cfg_error(cfg, "expected the name of an option or section");
     }

@@ -290,8 +290,7 @@ option_print(const struct option_info *option, const void *base, FILE *out)
     const void *member = (const char *)base + option->offset;
     const struct conf_list *list = member;
     char buf[ADDRESS_TEXT_MAX];
-    const char *choice;
-    int index;
+    char choice[OPTION_CHOICE_MAX];
 
     switch (option->kind) {
     case KIND_TEXT:
@@ -314,10 +313,7 @@ option_print(const struct option_info *option, const void *base, FILE *out)
         fprintf(out, "%llu", (unsigned long long)*(const uint64_t *)member);
         break;
     case KIND_CHOICE:
-        choice = option->choices;
-        for (index = *(const int *)member; index > 0; index--)
-            choice = strchr(choice, '|') + 1;
-        fprintf(out, "%.*s", (int)strcspn(choice, "|"), choice);
+        fputs(option_choice(option->section, option->name, *(const int *)member, choice), out);
         break;
     case KIND_LIST:
         fputc('{', out);

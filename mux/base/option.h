@@ -46,7 +46,7 @@ struct option_info {
 
 #define OPTIONS_MAX 64 /* options of all sections, at most */
 
-/* "doors", "limits", "vm", "solution"; "" for the top. */
+/* "doors", "limits", "storage", "vm", "solution"; "" for the top. */
 const char *option_section_name(enum option_section section);
 
 /* The next option of a section, in the order of the table, or NULL: start with NULL. */

@@ -14,8 +14,8 @@ struct user {
 };
 
 /* Finds out whom to become. The process stays who it is (`given` is false) if `name` is empty or it is not
- * root; logs that where it is a surprise. `name` is not copied and must remain valid. False, having logged
- * why, if there is no such user, or root is to become root. */
+ * root; logs that where it is a surprise. `name` is not copied and must remain valid until user_become.
+ * False, having logged why, if there is no such user, or root is to become root. */
 bool user_find(const char *name, struct user *user);
 
 /* Becomes that user, for good: with its own group and those of which it is a member, without capabilities or

@@ -26,7 +26,6 @@ struct dialled {
     struct loop_timer *timer;
     struct conn *conn; /* until a session has taken it */
     bool in_session;
-    bool asked;   /* CONNECT was sent, its answer is awaited */
     bool failed;  /* the last attempt did; the next failure is not worth a line */
     bool wanted;  /* while the configuration is compared */
     bool dropped; /* to be freed when its connection or session has ended */
@@ -45,7 +44,6 @@ dial_later(struct dialled *dialled)
 {
     dialled->conn = NULL;
     dialled->in_session = false;
-    dialled->asked = false;
     if (dialled->dropped)
         free_dialled(dialled);
     else if (!dialled->list->frozen)
@@ -100,7 +98,6 @@ on_dial_open(void *arg)
         return;
     }
     len = snprintf(line, sizeof(line), "CONNECT %u\n", dialled->port);
-    dialled->asked = true;
     conn_write(dialled->conn, line, (size_t)len);
 }
 
@@ -113,7 +110,7 @@ on_dial_data(void *arg, const uint8_t *buf, size_t len)
 
     if (!end && len < CONNECT_LINE_MAX)
         return 0;
-    if (!dialled->asked || !end || len < 2 || memcmp(buf, "OK", 2) != 0) {
+    if (!end || len < 2 || memcmp(buf, "OK", 2) != 0) {
         conn_close(dialled->conn, "expected OK in answer to CONNECT");
         return len;
     }

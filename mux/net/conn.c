@@ -126,19 +126,13 @@ keep_rest(struct conn *conn, const uint8_t *rest, size_t len)
     return true;
 }
 
-/* Hands bytes to the owner until it consumes no more. */
 static void
 deliver(struct conn *conn, const uint8_t *buf, size_t len)
 {
     size_t used = 0;
 
-    while (used < len && conn->state == CONN_OPEN && !conn->paused) {
-        size_t took = conn->ops.data(conn->arg, buf + used, len - used);
-
-        if (took == 0)
-            break;
-        used += took;
-    }
+    if (len > 0 && conn->state == CONN_OPEN && !conn->paused)
+        used = conn->ops.data(conn->arg, buf, len);
     if (conn->state != CONN_OPEN)
         return;
     if (!conn->paused && len - used > conn->limits.in)

@@ -1,5 +1,6 @@
-/* The event loop: watches on descriptors, timers, signals, names, and work put off to the end of a turn. No
- * other file but operator/http.c knows libevent. One thread; every callback runs to its end. */
+/* The event loop: watches on descriptors, timers, signals, names, and work put off to the end of a turn. Of
+ * mux, no other files but the operator room's, which serve HTTP, know libevent. One thread; every callback
+ * runs to its end. */
 #ifndef GIMUX_NET_LOOP_H
 #define GIMUX_NET_LOOP_H
 

@@ -1,4 +1,4 @@
-/* TLS 1.3 with certificates on both sides, from memory to a socket. No other file knows OpenSSL. */
+/* TLS 1.3 with certificates on both sides, from memory to a socket. Of mux, no other file knows OpenSSL. */
 #ifndef GIMUX_NET_TLS_H
 #define GIMUX_NET_TLS_H
 

@@ -122,12 +122,15 @@ begin_reply(struct http *http, struct evhttp_request *request, const struct repl
         return;
     }
     reply = calloc(1, sizeof(*reply));
-    if (!reply) {
+    if (reply) {
+        *reply = (struct reply){ .http = http, .request = request, .kind = kind };
+        reply->progress.uuids = route_list_vms(http->view.route, &reply->progress.vm_count);
+    }
+    if (!reply || !reply->progress.uuids) {
+        free(reply);
         evhttp_send_error(request, HTTP_INTERNAL, NULL);
         return;
     }
-    *reply = (struct reply){ .http = http, .request = request, .kind = kind };
-    reply->progress.uuids = route_list_vms(http->view.route, &reply->progress.vm_count);
     /* libevent goes on reading while it sends: what is not asked yet waits in the kernel */
     bufferevent_setwatermark(evhttp_connection_get_bufferevent(connection), EV_READ, 0,
                              (size_t)2 * REQUEST_MAX);

@@ -20,7 +20,7 @@ struct progress {
     unsigned step; /* the kind's own, from 0 */
     size_t vm;     /* the next one's place in uuids; a kind that walks again sets it back to 0 */
     size_t vm_count;
-    uint8_t (*uuids)[GR_UUID_SIZE]; /* the reply's; NULL: none */
+    uint8_t (*uuids)[GR_UUID_SIZE]; /* the reply's */
 };
 
 /* A kind of reply. */

@@ -32,7 +32,7 @@ stream_json(const struct stream_snapshot *stream)
 
     for (unsigned i = 0; i < stream->cursor_count; i++)
         json_array_append_new(cursors, cursor_json(&stream->cursors[i]));
-    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:o}", "stream", (json_int_t)stream->id,
+    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:o}", "stream", (json_int_t)about->id,
                      "driver", driver, "boot_id", about->boot_text, "build", about->build, "guest_os",
                      about->guest_os, "connected", (int)stream->connected, "ended", (int)about->ended, "last",
                      (json_int_t)stream->last, "accepted", (json_int_t)stream->accepted, "cursors", cursors);

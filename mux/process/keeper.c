@@ -105,10 +105,9 @@ static void
 become_worker(const struct keeper *keeper, int control, int takeover)
 {
     char option[64];
-    const char *words[7] = { "gimuxd", "-c", keeper->conf->path, option };
+    const char *words[7] = { keeper->program, "-c", keeper->conf->path, option };
     unsigned count = 4;
 
-    words[0] = keeper->program;
     if (takeover >= 0)
         snprintf(option, sizeof(option), "--worker=%d,%d", control, takeover);
     else

@@ -22,7 +22,6 @@ struct upgrade {
     struct guest_list *guests;
     struct door_list *doors;
     struct svm_list *svms;
-    struct conf **conf; /* in force */
     struct http **http; /* there when the loop runs */
     enum upgrade_state state;
     int socket;               /* to the other worker; -1: none */

@@ -259,7 +259,6 @@ start_loop(struct worker *worker)
                                         .guests = worker->guests,
                                         .doors = worker->doors,
                                         .svms = worker->svms,
-                                        .conf = &worker->conf,
                                         .http = &worker->http };
     signal(SIGPIPE, SIG_IGN);
     signal(SIGUSR2, SIG_IGN); /* is for the keeper, but may be sent to all */

@@ -46,7 +46,7 @@ sink_slot(const struct sink *sink)
 
 uint8_t (*route_list_vms(const struct route *route, size_t *count))[GR_UUID_SIZE]
 {
-    uint8_t(*uuids)[GR_UUID_SIZE] = malloc(vm_table_count(route->table) * sizeof(*uuids));
+    uint8_t(*uuids)[GR_UUID_SIZE] = malloc((vm_table_count(route->table) + 1) * sizeof(*uuids));
 
     *count = 0;
     for (const struct vm *vm = NULL; uuids && (vm = vm_next(route->table, vm));)
@@ -58,7 +58,6 @@ static void
 take_stream(const struct route *route, const struct stream *stream, struct stream_snapshot *out)
 {
     *out = (struct stream_snapshot){ .about = *stream_about(stream),
-                                     .id = stream_id(stream),
                                      .last = stream_last(stream),
                                      .accepted = stream_accepted(stream),
                                      .connected = stream_guest(stream) != NULL };

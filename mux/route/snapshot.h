@@ -43,7 +43,6 @@ struct cursor_snapshot {
 
 struct stream_snapshot {
     struct stream_about about;
-    uint32_t id;
     uint64_t last; /* sequences: what came, and what was acknowledged to the driver */
     uint64_t accepted;
     bool connected;
@@ -65,7 +64,7 @@ struct vm_snapshot {
 };
 
 /* The UUIDs of all VMs, for walking over them in portions: they may come and go in between. The caller frees
- * what is returned; NULL if there are none, or out of memory. */
+ * what is returned, also if there are none; NULL if out of memory. */
 uint8_t (*route_list_vms(const struct route *route, size_t *count))[GR_UUID_SIZE];
 
 /* A VM, with its streams or without. False if it is not there any more, or out of memory. On true

@@ -354,15 +354,19 @@ test_refused(void **state)
 static void
 test_no_file(void **state)
 {
-    char text[256] = "";
+    char text[1024] = "";
+    char longest[CONF_PATH_MAX + 1] = "";
     FILE *out = fmemopen(text, sizeof(text), "w");
 
     (void)state;
     assert_null(conf_load("/nonexistent/gimuxd.conf", out));
     assert_null(conf_load(directory, out));
+    memset(longest, '/', sizeof(longest) - 1);
+    assert_null(conf_load(longest, out)); /* it would be cut, and a reload would read another file */
     fclose(out);
     assert_non_null(strstr(text, "/nonexistent/gimuxd.conf: cannot be read: No such file or directory\n"));
     assert_non_null(strstr(text, ": is a directory, expected a file\n"));
+    assert_non_null(strstr(text, ": the path is longer than 255 bytes\n"));
 }
 
 /* ---- equal or not ---- */
